@@ -1,0 +1,49 @@
+# Everything that people and CI run. `make test` is exactly what CI runs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PACKAGES := sdk events scheduler executor console
+CHECKED := $(PACKAGES) tests bench examples
+
+.PHONY: demo test check fmt bench faults clean
+
+# Starts an embedded cluster, surveys the standard library on it, prints what it found.
+demo: $(BIN)/.installed
+	$(BIN)/python examples/stdlib_survey.py
+
+# Linters, type checkers and every test; the pure tests first.
+test: $(BIN)/.installed-dev check
+	$(BIN)/python -m pytest tests/events tests/scheduler tests/executor tests/sdk tests/types tests/test_tidy.py -m "not chaos and not slow" -q
+	$(BIN)/python -m pytest tests -q --durations=15 --cov=millstream --cov=millstream_events --cov=millstream_scheduler --cov=millstream_executor --cov-report=term:skip-covered
+
+check: $(BIN)/.installed-dev
+	$(BIN)/ruff check $(CHECKED)
+	$(BIN)/ruff format --check $(CHECKED)
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+fmt: $(BIN)/.installed-dev
+	$(BIN)/ruff check --fix $(CHECKED)
+	$(BIN)/ruff format $(CHECKED)
+
+# Our figures, as a table; `python -m bench ... --json` gives the rows.
+bench: $(BIN)/.installed
+	$(BIN)/python -m bench lat chain fan cold
+
+# Kills, stops and starves real processes; prints what each fault cost.
+faults: $(BIN)/.installed-dev
+	$(BIN)/python -m pytest tests/faults -q -s -m chaos
+
+clean:
+	rm -rf $(VENV) .millstream .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/.installed: pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(BIN)/.installed-dev: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@

@@ -1,0 +1,44 @@
+"""What else the machine was doing while a figure was taken."""
+
+import os
+import time
+
+import psutil
+
+
+class Foreign:
+    """The share of the machine's CPU time that other programs used since this was made.
+
+    Own are this process and everything below it, workers and servers included.
+    """
+
+    def __init__(self) -> None:
+        self._me = psutil.Process()
+        self._total, self._own = self._times()
+        self._since_s = time.monotonic()
+
+    def share(self) -> float:
+        """Return the share, 0 to 1, of all CPUs."""
+        total, own = self._times()
+        mine = sum(max(0.0, spent - self._own.get(pid, 0.0)) for pid, spent in own.items())
+        wall_s = max(0.01, time.monotonic() - self._since_s)
+        return max(0.0, (total - self._total - mine) / wall_s / (os.cpu_count() or 1))
+
+    def _times(self) -> tuple[float, dict[int, float]]:
+        times = psutil.cpu_times()
+        busy = sum(times) - times.idle - getattr(times, "iowait", 0.0)
+        busy -= getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+        own: dict[int, float] = {}
+        for each in [self._me, *self._me.children(recursive=True)]:
+            try:
+                spent = each.cpu_times()
+            except psutil.Error:
+                continue
+            own[each.pid] = spent.user + spent.system
+        return busy, own
+
+
+def percentile(values: list[float], share: float) -> float:
+    """Return the value below which `share` of the sorted values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, round(share * (len(ordered) - 1)))]

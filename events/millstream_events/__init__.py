@@ -1,0 +1,1 @@
+"""The vocabulary of Millstream: events, frames, the fold, ports and their adapters."""

@@ -1,0 +1,97 @@
+"""The auditor's judge of one run: its records, and what every rule needs to say and to ask."""
+
+from millstream_events import model as m
+from millstream_events.audit_records import ActionNote, CacheNote, RunNote, Say, Standing, Tick
+
+
+class Judge:
+    """Judges the frames of one run after another; one object for the whole log."""
+
+    def __init__(self, say: Say) -> None:
+        self._say = say
+        self.note = RunNote("")
+        self.rev = 0
+        #: A log of all runs: what is not in it does not exist.
+        self.whole = False
+        self.cache: dict[bytes, CacheNote] = {}
+
+    def begin_frame(self, note: RunNote, tick: Tick) -> None:
+        """Go on with a run's next frame: what had to be decided in an earlier tick, was."""
+        self.note = note
+        self.rev = note.rev
+        note.tick = tick
+        if note.falling:
+            self._overdue(note.falling, "I15", "failed, and nothing was decided about it")
+        if note.untold:
+            self._overdue(note.untold, "I11", "is below something that ended, and was not aborted")
+
+    def breach(self, invariant: str, detail: str) -> None:
+        """Record a violation at the current event."""
+        self._say(invariant, self.note.run, self.rev, detail)
+
+    def action(self, ordinal: int) -> ActionNote | None:
+        """Return the record of an action, or None when nobody asked for it."""
+        actions = self.note.actions
+        return actions[ordinal] if 0 <= ordinal < len(actions) else None
+
+    def known(self, event: m.Event) -> ActionNote | None:
+        """Return the record of the event's action; none is a breach of causality."""
+        found = self.action(event.action)
+        if found is None:
+            self.breach("I12", f"{name_of(event)} of a{event.action}, which nobody asked for")
+        return found
+
+    def barred(self, action: ActionNote) -> bool:
+        """Say whether an abort recorded earlier covers the action."""
+        return action.aborted or action.covered or self.note.aborting
+
+    def end(self, ordinal: int, action: ActionNote, outcome: str, output: bytes = b"") -> None:
+        """Record the action's effective terminal event."""
+        note = self.note
+        action.standing = Standing.DONE
+        action.token = b""
+        action.outcome = outcome
+        action.output = output
+        note.open -= 1
+        note.falling.pop(ordinal, None)
+        note.untold.pop(ordinal, None)
+        for child in action.children:
+            below = note.actions[child]
+            if not below.done and not below.aborted and not below.policy.detached:
+                note.untold.setdefault(child, note.tick)
+
+    def fall(self, ordinal: int, action: ActionNote, *, retryable: bool) -> None:
+        """Record that the action's attempt is over without success: a decision is due."""
+        action.token = b""
+        action.retryable = retryable
+        action.standing = Standing.FALLING
+        self.note.falling[ordinal] = self.note.tick
+
+    def cover(self, ordinal: int, *, everything: bool = False) -> None:
+        """Note that an abort covers what is below an action: all of that must be told."""
+        note = self.note
+        pending = list(note.actions[ordinal].children)
+        while pending:
+            child = pending.pop()
+            action = note.actions[child]
+            if action.covered or (action.policy.detached and not everything):
+                continue
+            action.covered = True
+            if not action.done and not action.aborted:
+                note.untold[child] = note.tick
+            pending.extend(action.children)
+
+    def _overdue(self, waiting: dict[int, Tick], invariant: str, text: str) -> None:
+        epoch, ts_ns = self.note.tick
+        for ordinal, (then_epoch, then_ns) in list(waiting.items()):
+            if then_epoch != epoch:
+                # The leader died within the tick; its successor makes up for it.
+                waiting[ordinal] = (epoch, ts_ns)
+            elif then_ns < ts_ns:
+                del waiting[ordinal]
+                self.breach(invariant, f"a{ordinal} {text}")
+
+
+def name_of(event: m.Event) -> str:
+    """Return the name of the event's type, as people see it."""
+    return type(event).__name__

@@ -1,0 +1,211 @@
+"""What clients ask of the leader, and what it answers.
+
+Commands are imperative and travel on core NATS, so they may be lost, doubled or late: a client
+repeats a command until it is answered, and a repeated command gets the recorded answer.
+Whatever says that something *happened* (`Accepted`, `RunReleased`) leaves the leader only after
+the event behind it is durable.
+"""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Value
+
+# ------------------------------------------------------------------ client -> leader
+
+
+class SubmitRun(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Start a run. The client draws the run id, so that repeating the command is harmless."""
+
+    command: bytes
+    run: str
+    task: TaskRef
+    inputs: Value | None = None
+    project: str = ""
+    domain: str = ""
+    name: str = ""
+    policy: Policy | None = None
+    bundle: bytes = b""
+    body: bytes = b""
+    labels: tuple[tuple[str, str], ...] = ()
+    who: str = ""
+    origin: Origin | None = None
+    deadline_ms: int = 0
+    cache_mode: int = 0
+    cache_key: bytes = b""
+    context: tuple[tuple[str, str], ...] = ()
+
+
+class WatchRun(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Send `RunReleased` to this client when the run is over (at once when it is)."""
+
+    command: bytes
+    run: str
+
+
+class AbortRun(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """End the run and everything in it. Answered by `Accepted`, also when it is over already."""
+
+    command: bytes
+    run: str
+    who: str = ""
+    reason: str = ""
+
+
+class AbortAction(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """End one action and everything below it."""
+
+    command: bytes
+    run: str
+    action: int
+    who: str = ""
+    reason: str = ""
+
+
+class ResolveName(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """Which run has this alias? Answered by `Accepted` or a `no-such-run` rejection."""
+
+    command: bytes
+    project: str
+    name: str
+
+
+class DescribeShard(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Who leads, and which agents are there? Answered by `ShardDescribed`."""
+
+    command: bytes
+
+
+class PauseRun(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Dispatch nothing more of the run until it is resumed."""
+
+    command: bytes
+    run: str
+    who: str = ""
+    reason: str = ""
+
+
+class ResumeRun(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """Dispatch the run again."""
+
+    command: bytes
+    run: str
+    who: str = ""
+    reason: str = ""
+
+
+Command: TypeAlias = (
+    SubmitRun
+    | WatchRun
+    | AbortRun
+    | AbortAction
+    | ResolveName
+    | DescribeShard
+    | PauseRun
+    | ResumeRun
+)
+
+
+class ClientBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that one client process says in one tick of its loop."""
+
+    #: `<who>.<proc>`: answers go to `subjects.client_subject(ns, who, proc)`.
+    sender: str
+    items: tuple[Command, ...]
+
+
+# ------------------------------------------------------------------ leader -> client
+
+
+class Accepted(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """The command took effect, now or earlier; its event is durable."""
+
+    command: bytes
+    run: str
+    rev: int = 0
+
+
+class Rejected(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """The command was refused; nothing changed."""
+
+    command: bytes
+    #: One of `REJECT_CODES`.
+    code: str
+    reason: str
+    #: 0: the same command will be refused again.
+    retry_after_ms: int = 0
+
+
+class RunReleased(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The run is over, and its end is durable."""
+
+    run: str
+    phase: str
+    output: Value | None = None
+    error: ErrorRecord | None = None
+    rev: int = 0
+
+
+class AgentDescribed(msgspec.Struct, frozen=True, array_like=True):
+    """One agent, as the leader sees it."""
+
+    agent: str
+    pool: str
+    region: str
+    cluster: str
+    labels: tuple[tuple[str, str], ...]
+    slots: int
+    running: int
+    credit: int
+    silence_ms: int
+    pid: int
+    workers: tuple[int, ...] = ()
+
+
+class ShardDescribed(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """Who leads the shard, and what it has to work with."""
+
+    command: bytes
+    shard: str
+    leader: str
+    epoch: int
+    pid: int
+    agents: tuple[AgentDescribed, ...] = ()
+    runs_live: int = 0
+    actions_queued: int = 0
+
+
+Reply: TypeAlias = Accepted | Rejected | RunReleased | ShardDescribed
+
+
+class ToClient(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that the leader says to one client process in one tick."""
+
+    #: A client drops what comes with a lower epoch than it has seen.
+    epoch: int
+    items: tuple[Reply, ...]
+
+
+class LeaderAnnounced(msgspec.Struct, frozen=True, array_like=True):
+    """Published on `subjects.leader_subject` after election and once a second.
+
+    Whoever sees a new epoch repeats what is unanswered: agents by `Hello` and their
+    unacknowledged reports, clients by their open commands and watches.
+    """
+
+    epoch: int
+    node: str
+
+
+REJECT_CODES: Final = (
+    "busy",  # too much in flight; try again after `retry_after_ms`
+    "no-such-run",
+    "no-such-action",
+    "name-taken",  # the same name with another body
+    "too-large",
+    "storage-full",
+    "suspect-run",  # the run's history has a gap or a record from a newer version
+    "too-many-children",
+    "invalid",
+)

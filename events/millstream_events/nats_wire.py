@@ -1,0 +1,492 @@
+"""One supervised connection to NATS, on which every adapter of this package speaks.
+
+nats-py connects and authenticates; then this file takes its socket over, because on a hot path
+nats-py costs twice the latency, can go deaf, and keeps messages that were published while
+disconnected for later (design: tried.md 9). What is done here instead:
+
+- Messages reach plain functions in the turn of the event loop in which they arrive.
+- Publishing is a write to the socket's buffer. While disconnected it is refused. A client that
+  lost its connection is thrown away with all that it had not sent, and a new one is dialled:
+  there is one way back from every failure, and nothing stale is ever sent.
+- Replies come to one inbox of ours, as calls. When the connection is lost, every call that
+  still waits gets None at once.
+- Once a second a message to ourselves shows that the connection works in both directions; a
+  half-open one is noticed within `PULSE_INTERVAL_S` + 2 * `PULSE_WAIT_S`.
+
+All private names of nats-py that Millstream touches are in `_take_socket` and `_abort`.
+"""
+
+import asyncio
+import logging
+import os
+import re
+from collections.abc import Callable, Coroutine
+from functools import partial
+from itertools import count
+from typing import Final, TypeAlias
+
+from nats import errors as nats_errors
+from nats.aio.client import Client
+
+from millstream_events.codec import MESSAGE_BYTES_MAX
+from millstream_events.endpoint import Endpoint
+from millstream_events.errors import (
+    BusDeniedError,
+    BusUnavailableError,
+    ClusterNotReachedError,
+    ConfigError,
+)
+from millstream_events.nats_protocol import MalformedStreamError, Message, Reader
+
+MessageSink: TypeAlias = Callable[[Message], None]
+#: Takes None, at last, when the connection is lost.
+ReplySink: TypeAlias = Callable[[Message | None], None]
+
+#: Pause between two proofs of life.
+PULSE_INTERVAL_S: Final = 1.0
+#: A proof of life may take twice this long: two short waits, because after a pause of our own
+#: process the first one is over before the answer that lies ready could be read.
+PULSE_WAIT_S: Final = 0.75
+#: Longest that one attempt to connect may take, in whole seconds.
+DIAL_DEADLINE_S: Final = 1
+#: Pause before the first and the later attempts to connect again.
+REDIAL_FIRST_S: Final = 0.02
+REDIAL_MAX_S: Final = 0.25
+#: Bytes that may wait for the socket; above it messages are dropped as if disconnected.
+UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
+#: Longest that `close` waits for what was published before.
+CLOSE_DEADLINE_S: Final = 1.0
+
+_BAD_SUBJECT: Final = re.compile(r"[\s\x00]")
+# Plain `logging`: this runs in users' processes too, which stay silent unless they want logs.
+_logger: Final = logging.getLogger("millstream.nats")
+logging.getLogger("millstream").addHandler(logging.NullHandler())
+
+
+class _Tap:
+    """One subscription, as it must be made again on each new connection."""
+
+    __slots__ = ("sid", "sink", "subject")
+
+    def __init__(self, sid: bytes, subject: str, sink: MessageSink) -> None:
+        self.sid = sid
+        self.subject = subject
+        self.sink = sink
+
+    @property
+    def command(self) -> bytes:
+        return b"SUB %b %b\r\n" % (self.subject.encode(), self.sid)
+
+
+class _Socket(asyncio.Protocol):
+    """One connection that nats-py has opened and we have taken over."""
+
+    def __init__(self, wire: "NatsWire", transport: asyncio.WriteTransport, client: Client) -> None:
+        self._wire = wire
+        # Kept, because a StreamWriter that is collected closes its transport.
+        self._client = client
+        self.transport = transport
+        self._reader = Reader(wire.take_message, self._answer_ping, self._take_refusal)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            self._reader.feed(data)
+        except MalformedStreamError as exc:
+            self._wire.drop(self, f"not NATS: {exc}")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wire.drop(self, "closed by the server" if exc is None else repr(exc))
+
+    def _answer_ping(self) -> None:
+        self.transport.write(b"PONG\r\n")
+
+    def _take_refusal(self, text: str) -> None:
+        # The server closes the connection itself after all refusals but those of permission.
+        _logger.warning("nats_refused", extra={"why": text})
+
+
+class NatsWire:
+    """A connection that comes back by itself until it is closed."""
+
+    def __init__(self, endpoint: Endpoint, *, name: str) -> None:
+        self._endpoint = endpoint
+        self._name = name
+        self._servers = [url.strip() for url in endpoint.url.split(",") if url.strip()]
+        self._socket: _Socket | None = None
+        self._transport: asyncio.WriteTransport | None = None
+        self._closed = False
+        self._lost = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sids = count(1)
+        self._taps: dict[bytes, _Tap] = {}
+        self._back_sinks: list[Callable[[], None]] = []
+        self._closed_sinks: list[Callable[[], None]] = []
+        self._inbox = f"_INBOX.{os.urandom(10).hex()}."
+        self._reply_ids = count(1)
+        #: Sink of each reply that is still awaited, oldest first.
+        self._awaited: dict[str, ReplySink] = {}
+        #: Exceptions that callers' sinks have raised.
+        self.sink_failures = 0
+        #: Times that the connection was lost.
+        self.losses = 0
+        self.server_version = ""
+        #: As the server calls itself.
+        self.server_name = ""
+        self.tap(self._inbox + "*", self._take_reply)
+
+    @property
+    def url(self) -> str:
+        """Servers, without the credential."""
+        return ",".join(server.rpartition("@")[2] for server in self._servers)
+
+    @property
+    def connected(self) -> bool:
+        """Whether a message published now goes out, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    async def open(self, deadline_s: float) -> None:
+        """Connect for the first time and keep connected from then on.
+
+        Raises:
+            BusDeniedError: A server is there and refuses the credential.
+            ClusterNotReachedError: Nobody answered as a NATS server within `deadline_s`.
+            ConfigError: The server takes smaller messages than Millstream sends.
+        """
+        why = "no answer"
+        try:
+            async with asyncio.timeout(deadline_s):
+                while True:
+                    try:
+                        client = await self._dial()
+                        break
+                    except BusUnavailableError as exc:
+                        why = exc.why
+                        await asyncio.sleep(REDIAL_FIRST_S)
+        except TimeoutError as exc:
+            raise ClusterNotReachedError(self.url, why) from exc
+        if client.max_payload <= MESSAGE_BYTES_MAX:
+            _abort(client)
+            raise ConfigError("max_payload", f"{client.max_payload} bytes; 1 MiB is needed")
+        self._install(client)
+        self._start(self._redial_for_ever(), "nats redial")
+        self._start(self._prove_life(), "nats pulse")
+
+    async def close(self) -> None:
+        """Send what was published, then end the connection for good. May be called twice."""
+        if self._closed:
+            return
+        if self.connected:
+            try:
+                # All that was published before this has reached the server when it comes back.
+                await self.request("", deadline_s=CLOSE_DEADLINE_S)
+            except BusUnavailableError as exc:
+                _logger.debug("close_without_flush", extra={"why": exc.why})
+        self._closed = True
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        socket, self._socket, self._transport = self._socket, None, None
+        if socket is not None:
+            socket.transport.abort()
+        self._fail_awaited()
+        for sink in self._closed_sinks:
+            self._guarded(sink)
+
+    def on_reconnect(self, sink: Callable[[], None]) -> None:
+        """Call `sink` after each connection but the first, once subscriptions are made again."""
+        self._back_sinks.append(sink)
+
+    def forget_reconnect(self, sink: Callable[[], None]) -> None:
+        """Call `sink` no longer."""
+        self._back_sinks.remove(sink)
+
+    def on_closed(self, sink: Callable[[], None]) -> None:
+        """Call `sink` once `close` is done; nothing else ends a wire for good."""
+        self._closed_sinks.append(sink)
+
+    def publish(self, subject: str, payload: bytes, *, reply: str = "", head: bytes = b"") -> bool:
+        """Send one message and return whether it went to the socket's buffer.
+
+        Args:
+            subject: Where to.
+            payload: With `head` at most `codec.MESSAGE_BYTES_MAX` and 4 KiB.
+            reply: Where the answer goes.
+            head: Headers, by `nats_protocol.encode_headers`.
+
+        Raises:
+            ValueError: The subject is none.
+        """
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return False
+        if transport.get_write_buffer_size() > UNSENT_BYTES_MAX:
+            return False
+        if not subject or _BAD_SUBJECT.search(subject):
+            raise ValueError(f"not a subject: {subject!r}")
+        to = f"{subject} {reply}".encode()
+        if head:
+            line = b"HPUB %b %d %d\r\n" % (to, len(head), len(head) + len(payload))
+            transport.write(b"%b%b%b\r\n" % (line, head, payload))
+        else:
+            transport.write(b"PUB %b %d\r\n%b\r\n" % (to, len(payload), payload))
+        return True
+
+    def tap(self, subject: str, sink: MessageSink) -> Callable[[], None]:
+        """Call `sink` for each message on `subject`, over reconnects; return what ends it.
+
+        Raises:
+            ValueError: The subject is none.
+        """
+        if not subject or _BAD_SUBJECT.search(subject):
+            raise ValueError(f"not a subject: {subject!r}")
+        sid = b"%d" % next(self._sids)
+        tap = _Tap(sid, subject, sink)
+        self._taps[sid] = tap
+        if self._transport is not None:
+            self._transport.write(tap.command)
+
+        def end() -> None:
+            if self._taps.pop(sid, None) is not None and self._transport is not None:
+                self._transport.write(b"UNSUB %b\r\n" % sid)
+
+        return end
+
+    def await_reply(self, sink: ReplySink) -> str:
+        """Return a subject of which every message goes to `sink`, until `forget`.
+
+        `sink` gets None, once and at last, when the connection is lost; replies that were
+        under way then will not come.
+        """
+        reply = self._new_reply()
+        self._awaited[reply] = sink
+        return reply
+
+    def forget(self, reply: str) -> None:
+        """Wait no longer for `reply`."""
+        self._awaited.pop(reply, None)
+
+    async def request(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        *,
+        deadline_s: float,
+        head: bytes = b"",
+    ) -> Message:
+        """Send one message and return the first reply, which may be an empty 503.
+
+        Args:
+            subject: Where to; empty: back to us, which shows that all before has arrived.
+            payload: What to send.
+            deadline_s: Longest wait for the reply.
+            head: Encoded headers.
+
+        Raises:
+            BusUnavailableError: Not connected, or the connection was lost, or no reply within
+                `deadline_s`.
+        """
+        answered: asyncio.Future[Message | None] = asyncio.get_running_loop().create_future()
+
+        def settle(message: Message | None) -> None:
+            if not answered.done():
+                answered.set_result(message)
+
+        reply = self.await_reply(settle)
+        try:
+            if not self.publish(subject or reply, payload, reply=reply, head=head):
+                raise BusUnavailableError(self.url, "not connected")
+            async with asyncio.timeout(deadline_s):
+                message = await answered
+        except TimeoutError as exc:
+            raise BusUnavailableError(self.url, f"no answer within {deadline_s:g} s") from exc
+        finally:
+            self.forget(reply)
+        if message is None:
+            raise BusUnavailableError(self.url, "connection lost")
+        return message
+
+    # -- called by the socket
+
+    def take_message(self, sid: bytes, message: Message) -> None:
+        """Pass a message on. What a sink raises must not end the reading of the rest."""
+        tap = self._taps.get(sid)
+        if tap is None:
+            return
+        try:
+            tap.sink(message)
+        except Exception:  # the boundary to callers' code
+            self.sink_failures += 1
+            _logger.exception("sink_failed", extra={"subject": message.subject})
+
+    def drop(self, socket: _Socket, why: str) -> None:
+        """Throw `socket` away if it is the one in use."""
+        if self._socket is not socket:
+            return
+        self._socket = self._transport = None
+        socket.transport.abort()
+        self.losses += 1
+        _logger.warning("nats_lost", extra={"client": self._name, "why": why})
+        self._lost.set()
+        self._fail_awaited()
+
+    # -- connecting
+
+    async def _dial(self) -> Client:
+        """Return a connected client of the first server that answers.
+
+        Raises:
+            BusDeniedError: A server refused the credential and no other answered.
+            BusUnavailableError: No server answered.
+        """
+        denied: BusDeniedError | None = None
+        why = "no server named"
+        for server in self._servers:
+            client = Client()
+            try:
+                async with asyncio.timeout(DIAL_DEADLINE_S):
+                    await client.connect(
+                        server,
+                        name=self._name,
+                        token=self._endpoint.token or None,
+                        allow_reconnect=False,
+                        max_reconnect_attempts=1,
+                        reconnect_time_wait=0,
+                        connect_timeout=DIAL_DEADLINE_S,
+                        error_cb=_ignore_error,
+                    )
+            except asyncio.CancelledError:
+                _abort(client)
+                raise
+            except (OSError, nats_errors.Error, TimeoutError) as exc:
+                _abort(client)
+                if "authorization violation" in str(exc).lower():
+                    denied = BusDeniedError(server.rpartition("@")[2])
+                else:
+                    why = str(exc) or type(exc).__name__
+                continue
+            return client
+        if denied is not None:
+            raise denied
+        raise BusUnavailableError(self.url, why)
+
+    def _install(self, client: Client) -> None:
+        """Use the connection of `client` from now on, with all subscriptions."""
+        version = client.connected_server_version
+        self.server_version = f"{version.major}.{version.minor}.{version.patch}"
+        socket, self.server_name, unread = _take_socket(self, client)
+        self._socket, self._transport = socket, socket.transport
+        for tap in self._taps.values():
+            socket.transport.write(tap.command)
+        if unread:
+            socket.data_received(unread)
+
+    async def _redial_for_ever(self) -> None:
+        while True:
+            await self._lost.wait()
+            self._lost.clear()
+            pause_s = REDIAL_FIRST_S
+            while True:
+                try:
+                    client = await self._dial()
+                    break
+                except (BusUnavailableError, BusDeniedError) as exc:
+                    _logger.debug(
+                        "nats_redial_failed", extra={"client": self._name, "why": str(exc)}
+                    )
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(REDIAL_MAX_S, pause_s * 1.5)
+            self._install(client)
+            _logger.warning("nats_back", extra={"client": self._name})
+            for sink in tuple(self._back_sinks):
+                self._guarded(sink)
+
+    async def _prove_life(self) -> None:
+        """Drop a connection on which a message to ourselves does not come back."""
+        while True:
+            await asyncio.sleep(PULSE_INTERVAL_S)
+            socket = self._socket
+            if socket is None:
+                continue
+            heard = asyncio.Event()
+
+            def hear(_message: Message | None, heard: asyncio.Event = heard) -> None:
+                heard.set()
+
+            reply = self.await_reply(hear)
+            sent = self.publish(reply, b"")
+            try:
+                for _ in range(2 if sent else 0):
+                    try:
+                        async with asyncio.timeout(PULSE_WAIT_S):
+                            await heard.wait()
+                    except TimeoutError:
+                        continue
+                    break
+            finally:
+                self.forget(reply)
+            if not heard.is_set():
+                self.drop(socket, "no proof of life")
+
+    # -- replies
+
+    def _new_reply(self) -> str:
+        return self._inbox + str(next(self._reply_ids))
+
+    def _take_reply(self, message: Message) -> None:
+        sink = self._awaited.get(message.subject)
+        if sink is not None:
+            sink(message)
+
+    def _fail_awaited(self) -> None:
+        awaited, self._awaited = self._awaited, {}
+        for sink in awaited.values():
+            self._guarded(partial(sink, None))
+
+    def _guarded(self, sink: Callable[[], None]) -> None:
+        try:
+            sink()
+        except Exception:  # one caller's bug must not keep the news from the others
+            self.sink_failures += 1
+            _logger.exception("sink_failed", extra={"subject": "connection state"})
+
+    def _start(self, work: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_ended)
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            _logger.error("wire_task_failed", extra={"task": task.get_name()}, exc_info=exc)
+
+
+async def _ignore_error(_exc: Exception) -> None:
+    """Keep nats-py from printing what the wire notices and reports itself."""
+
+
+def _take_socket(wire: NatsWire, client: Client) -> tuple[_Socket, str, bytes]:
+    """Take a connection over: return our socket, the server's name, and bytes already read.
+
+    nats-py has made its tasks but, without a turn of the event loop since, not started them.
+    """
+    for task in (client._reading_task, client._ping_interval_task, client._flusher_task):  # noqa: SLF001
+        if task is not None:
+            task.cancel()
+    streams = client._transport  # noqa: SLF001
+    writer = getattr(streams, "_io_writer", None)
+    reader = getattr(streams, "_io_reader", None)
+    assert isinstance(writer, asyncio.StreamWriter), streams
+    assert isinstance(reader, asyncio.StreamReader), streams
+    unread: bytearray = reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001 (asyncio's own)
+    socket = _Socket(wire, writer.transport, client)
+    writer.transport.set_protocol(socket)
+    if writer.transport.is_closing():
+        asyncio.get_running_loop().call_soon(socket.connection_lost, None)
+    return socket, str(client._server_info.get("server_name", "")), bytes(unread)  # noqa: SLF001
+
+
+def _abort(client: Client) -> None:
+    """Close a connection that failed while it was made."""
+    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001
+    if isinstance(writer, asyncio.StreamWriter):
+        writer.transport.abort()

@@ -1,0 +1,355 @@
+"""What pool agents report to the leader, and what the leader orders.
+
+Upwards every item has a number, per incarnation of the agent. The leader acknowledges numbers
+(`ToAgent.acked`) once the events behind them are durable; the agent keeps and repeats what is
+not acknowledged. Calls made by running tasks travel the same way, so one acknowledgement
+covers both, and a lost leader loses nothing.
+
+Downwards nothing is numbered. Orders are recomputed from state: after a new epoch or a
+reconnect the agent says `Hello` and asks again for the children it still waits for.
+"""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from millstream_events.ids import DEFAULT_REGION
+from millstream_events.values import ErrorRecord, Policy, TaskRef, Usage, Value
+
+# ------------------------------------------------------------------ agent -> leader
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt that the agent has, running or queued."""
+
+    run: str
+    action: int
+    attempt: int
+    token: bytes
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Introduce the agent: on joining, on every new epoch and after every reconnect.
+
+    Not numbered (it opens the numbering). Work of an older `generation` that is still on
+    its way is dropped by the agent, and the leader returns what is not in `holding`.
+    """
+
+    generation: int
+    pool: str
+    region: str
+    cluster: str
+    labels: tuple[tuple[str, str], ...]
+    slots: int
+    #: Dispatches that the leader may send under this generation; counted from 0.
+    granted: int
+    holding: tuple[Held, ...] = ()
+    pid: int = 0
+    memory_bytes: int = 0
+    features: tuple[str, ...] = ()
+
+
+class Credit(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """Grant dispatches: `granted` only grows within a generation, so doubles do no harm.
+
+    Sent at once when slots become free, and once a second as the heartbeat. Not numbered.
+    """
+
+    generation: int
+    granted: int
+    workers: tuple[int, ...] = ()
+
+
+class Started(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """The attempt has been running for more than 50 ms."""
+
+    run: str
+    action: int
+    token: bytes
+    worker: str
+    pid: int
+    started_ns: int
+
+
+class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The attempt returned. A large output is in the blob store already."""
+
+    run: str
+    action: int
+    token: bytes
+    output: Value | None
+    worker: str
+    started_ns: int
+    ended_ns: int
+    usage: Usage | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """The attempt raised, was over a limit, or was cancelled."""
+
+    run: str
+    action: int
+    token: bytes
+    error: ErrorRecord
+    worker: str = ""
+    started_ns: int = 0
+    ended_ns: int = 0
+    usage: Usage | None = None
+
+
+class Lost(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The attempt's worker died, and not by its own fault as far as anybody knows."""
+
+    run: str
+    action: int
+    token: bytes
+    why: str
+    figures: tuple[tuple[str, int], ...] = ()
+
+
+class Returned(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The attempt was refused or never started; nothing is used up."""
+
+    run: str
+    action: int
+    token: bytes
+    #: busy, draining, memory, unknown-bundle or old-epoch.
+    why: str
+
+
+class Parked(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The attempt waits for children and has given its slot back."""
+
+    run: str
+    action: int
+    token: bytes
+
+
+class StartAction(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """A running attempt calls a task. Repeating it is harmless: the id names the call."""
+
+    run: str
+    #: Ordinal and token of the calling attempt.
+    parent: int
+    token: bytes
+    id: bytes
+    kind: str
+    task: TaskRef
+    inputs: Value | None
+    inputs_hash: bytes
+    group: str = ""
+    k: int = 0
+    policy: Policy | None = None
+    cache_key: bytes = b""
+    cache_mode: int = 0
+
+
+class SetTimer(msgspec.Struct, frozen=True, array_like=True, tag=11):
+    """A running attempt sleeps durably until a time."""
+
+    run: str
+    parent: int
+    token: bytes
+    id: bytes
+    due_ms: int
+
+
+class RecordTrace(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """A `trace` step of a running attempt ended."""
+
+    run: str
+    parent: int
+    token: bytes
+    id: bytes
+    name: str
+    inputs_hash: bytes
+    output: Value | None
+    error: ErrorRecord | None
+    started_ns: int
+    ended_ns: int
+
+
+class CancelChild(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """A running attempt cancelled the asyncio task that awaited a child."""
+
+    run: str
+    parent: int
+    token: bytes
+    id: bytes
+
+
+class AskChildren(msgspec.Struct, frozen=True, array_like=True, tag=14):
+    """Which of these are over? Each that is gets a `Release`. Not numbered.
+
+    Sent after a new epoch or a reconnect, and every few seconds for children that have been
+    open for long: a release lost on the way down costs seconds, never the run.
+    """
+
+    run: str
+    parent: int
+    token: bytes
+    ids: tuple[bytes, ...]
+
+
+class AskJournal(msgspec.Struct, frozen=True, array_like=True, tag=15):
+    """Send the journal from entry `start` on. Not numbered."""
+
+    run: str
+    action: int
+    token: bytes
+    start: int
+
+
+class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag=16):
+    """The agent leaves on purpose; it holds nothing any more."""
+
+    generation: int
+
+
+Report: TypeAlias = (
+    Hello
+    | Credit
+    | Started
+    | Succeeded
+    | Failed
+    | Lost
+    | Returned
+    | Parked
+    | StartAction
+    | SetTimer
+    | RecordTrace
+    | CancelChild
+    | AskChildren
+    | AskJournal
+    | Goodbye
+)
+#: These have no number, are never acknowledged and never spooled.
+UNNUMBERED: Final = (Hello, Credit, AskChildren, AskJournal)
+
+
+class AgentBatch(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that one agent says in one tick of its loop, in order.
+
+    Pool and agent are in the subject, pinned by the sender's credential.
+    """
+
+    #: Drawn when the agent process starts: what its former incarnation held is lost.
+    incarnation: str
+    #: Number of the first numbered item; the others follow. Numbers begin at 1.
+    first: int
+    items: tuple[Report, ...]
+    #: Where the agent listens for orders, also before it has introduced itself.
+    region: str = DEFAULT_REGION
+
+
+# ------------------------------------------------------------------ leader -> agent
+
+
+class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
+    """The outcome of one earlier call of the attempt's action: a child, a trace or a timer."""
+
+    id: bytes
+    action: int
+    #: One of `Phase`'s terminal values.
+    phase: str
+    output: Value | None = None
+    error: ErrorRecord | None = None
+
+
+#: Journal entries ride in `Work` up to this many encoded bytes; the rest is asked for.
+JOURNAL_BYTES_MAX: Final = 256 * 1024
+
+
+class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """Run this attempt."""
+
+    generation: int
+    run: str
+    action: int
+    id: bytes
+    attempt: int
+    token: bytes
+    task: TaskRef
+    inputs: Value | None
+    bundle: bytes = b""
+    policy: Policy | None = None
+    journal: tuple[JournalEntry, ...] = ()
+    #: Next entry to ask for; 0: the journal is complete.
+    journal_next: int = 0
+    project: str = ""
+    domain: str = ""
+    name: str = ""
+    group: str = ""
+    context: tuple[tuple[str, str], ...] = ()
+    run_started_ms: int = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """End this attempt: cancel, wait for `grace_ms`, kill. Answered by `Failed(cancelled)`."""
+
+    token: bytes
+    grace_ms: int
+    #: aborted, timeout or superseded.
+    why: str
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A child, timer or condition that an attempt here waits for is over, durably."""
+
+    run: str
+    #: Token of the parent's current attempt.
+    token: bytes
+    id: bytes
+    action: int
+    phase: str
+    output: Value | None = None
+    error: ErrorRecord | None = None
+
+
+class Refuse(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """A call of an attempt here was refused; the SDK raises it at the call."""
+
+    run: str
+    token: bytes
+    id: bytes
+    code: str
+    reason: str
+    retry_after_ms: int = 0
+
+
+class JournalPage(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """More of the journal, as asked for."""
+
+    token: bytes
+    entries: tuple[JournalEntry, ...]
+    next: int = 0
+
+
+class Forget(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """The attempt is not known or not current any more: kill it, report nothing."""
+
+    token: bytes
+
+
+class Repeat(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """Numbers are missing: send again from `start` on."""
+
+    start: int
+
+
+class SayHello(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The leader does not know this agent (it is new, or gave it up): introduce yourself."""
+
+
+Order: TypeAlias = Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello
+
+
+class ToAgent(msgspec.Struct, frozen=True, array_like=True):
+    """Everything that the leader says to one agent in one tick, in order."""
+
+    #: An agent drops what comes with a lower epoch than it has seen.
+    epoch: int
+    incarnation: str
+    #: Every numbered item up to here is durable and may be forgotten.
+    acked: int
+    items: tuple[Order, ...]

@@ -1,0 +1,289 @@
+"""The folded state: what a shard, its runs and their actions are after a prefix of the log.
+
+Mutable structs, changed by `fold.apply` alone; everybody else reads. They are array-like, so a
+snapshot is their encoding, and `state_hash` is a hash of it. Fields that only people look at
+(times, worker names) are part of the state too: a replay must reproduce them exactly, because
+they come from the log, never from a clock.
+"""
+
+import hashlib
+from typing import Final
+
+import msgspec
+
+from millstream_events.model import CHAIN_START
+from millstream_events.phases import PHASE_OF, Phase, State
+from millstream_events.values import (
+    DEFAULT_POLICY,
+    ErrorRecord,
+    Origin,
+    Policy,
+    TaskRef,
+    Usage,
+    Value,
+)
+
+
+class AttemptRecord(msgspec.Struct, array_like=True):
+    """An attempt that ended without success; the current one is in `ActionState`."""
+
+    attempt: int
+    #: failed, lost, evicted or returned.
+    outcome: str
+    pool: str
+    agent: str
+    worker: str
+    dispatched_ns: int
+    started_ns: int
+    ended_ns: int
+    error: ErrorRecord | None = None
+    why: str = ""
+
+
+class ActionState(msgspec.Struct, array_like=True):
+    """One task call (or trace, timer, condition) of a run."""
+
+    id: bytes
+    #: Ordinal of the caller; the root (ordinal 0) is its own.
+    parent: int
+    kind: str
+    task: TaskRef
+    inputs: Value | None
+    state: int = State.READY
+    inputs_hash: bytes = b""
+    group: str = ""
+    k: int = 0
+    policy: Policy | None = None
+    cache_key: bytes = b""
+    cache_mode: int = 0
+    #: Number of the current attempt, or of the next one while READY, HELD or BACKOFF.
+    attempt: int = 1
+    #: Token of the current dispatch; empty iff no attempt may report.
+    token: bytes = b""
+    pool: str = ""
+    agent: str = ""
+    generation: int = 0
+    worker: str = ""
+    pid: int = 0
+    parked: bool = False
+    #: The action was parked away and comes back under the same attempt number.
+    evicted: bool = False
+    user_failures: int = 0
+    system_failures: int = 0
+    #: When a backoff, timer or condition is due; Unix ms, 0: never.
+    due_ms: int = 0
+    why_held: str = ""
+    held: str = ""
+    cached: bool = False
+    #: Run and action that a cached or recovered outcome comes from.
+    source_run: str = ""
+    source_action: int = 0
+    #: The abort ends it TIMED_OUT: its own deadline asked.
+    abort_timed_out: bool = False
+    abort_why: str = ""
+    abort_who: str = ""
+    abort_reason: str = ""
+    output: Value | None = None
+    error: ErrorRecord | None = None
+    #: A success that came after an abort or from a superseded attempt (rules F6, F7).
+    discarded: Value | None = None
+    usage: Usage | None = None
+    requested_ns: int = 0
+    #: When it last became READY: what the queue limit counts from.
+    ready_ns: int = 0
+    dispatched_ns: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    #: Revision of the event that ended it, 0 while open.
+    ended_rev: int = 0
+    #: Revision of the last event that took effect: what the next one cites as its cause.
+    last_rev: int = 0
+    #: Ordinals, ascending.
+    children: list[int] = []
+    #: iff-count of children that are not terminal.
+    open_children: int = 0
+    history: list[AttemptRecord] = []
+    condition: tuple[str, str, str, str] | None = None
+    child_run: str = ""
+    streamed: int = 0
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing can change it any more."""
+        return self.state >= State.SUCCEEDED
+
+    @property
+    def live(self) -> bool:
+        """Whether an attempt may be running somewhere."""
+        return bool(self.token)
+
+    @property
+    def rules(self) -> Policy:
+        """The policy in force."""
+        return self.policy or DEFAULT_POLICY
+
+    @property
+    def phase(self) -> Phase:
+        """What people see."""
+        return PHASE_OF[State(self.state)]
+
+
+class RunState(msgspec.Struct, array_like=True):
+    """One run."""
+
+    id: str
+    project: str = ""
+    domain: str = ""
+    name: str = ""
+    who: str = ""
+    bundle: bytes = b""
+    body: bytes = b""
+    labels: tuple[tuple[str, str], ...] = ()
+    context: tuple[tuple[str, str], ...] = ()
+    parent_run: str = ""
+    origin: Origin | None = None
+    deadline_ms: int = 0
+    #: Revision of the last event; the next frame begins at `rev` + 1.
+    rev: int = 0
+    chain: bytes = CHAIN_START
+    #: Empty while the run goes on; afterwards one of `Phase`.
+    phase: str = ""
+    paused: bool = False
+    aborting: bool = False
+    abort_timed_out: bool = False
+    abort_who: str = ""
+    abort_why: str = ""
+    output: Value | None = None
+    error: ErrorRecord | None = None
+    created_ns: int = 0
+    started_ns: int = 0
+    ended_ns: int = 0
+    #: Dense: `actions[n]` has ordinal n. Emptied by `collapse` after the run is over.
+    actions: list[ActionState] = []
+    ordinals: dict[bytes, int] = {}
+    #: Actions that are not terminal.
+    open_actions: int = 0
+    #: Dispatched or running: what `in flight` limits count.
+    live_actions: int = 0
+    #: Terminal actions by outcome; TIMED_OUT counts as failed, SKIPPED as aborted.
+    succeeded: int = 0
+    failed: int = 0
+    aborted: int = 0
+    notes: tuple[tuple[str, str], ...] = ()
+    #: Events that took no effect.
+    voids: int = 0
+    #: Why nothing may be decided for the run: a gap, a broken chain (rule F4) or a newer record.
+    quarantine: str = ""
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is over."""
+        return self.phase != ""
+
+    @property
+    def decidable(self) -> bool:
+        """Whether a leader may decide for it."""
+        return self.phase == "" and self.quarantine == ""
+
+    @property
+    def shown_phase(self) -> str:
+        """What people see."""
+        if self.phase:
+            return self.phase
+        if self.paused:
+            return Phase.PAUSED
+        return Phase.RUNNING if self.started_ns else Phase.QUEUED
+
+
+class CacheEntry(msgspec.Struct, array_like=True):
+    """A success that later calls with the same key may take over."""
+
+    run: str
+    action: int
+    output: Value | None
+    stored_ns: int
+
+
+class AgentRecord(msgspec.Struct, array_like=True):
+    """An agent that the shard has seen; `present` until it is lost or drained."""
+
+    pool: str
+    region: str
+    cluster: str
+    labels: tuple[tuple[str, str], ...]
+    slots: int
+    incarnation: str
+    present: bool = True
+
+
+class ShardState(msgspec.Struct, array_like=True):
+    """Everything that one shard's log says."""
+
+    shard: str
+    #: Stream sequence of the last frame folded.
+    seq: int = 0
+    epoch: int = 0
+    #: Number of the last frame within the epoch.
+    number: int = 0
+    ts_ns: int = 0
+    leader: str = ""
+    #: Revision and chain of the shard's own frames.
+    rev: int = 0
+    chain: bytes = CHAIN_START
+    runs: dict[str, RunState] = {}
+    #: (project, alias) -> run.
+    names: dict[str, str] = {}
+    cache: dict[bytes, CacheEntry] = {}
+    agents: dict[str, AgentRecord] = {}
+    settings: dict[str, int] = {}
+    config_version: int = 0
+    features: list[str] = []
+    inbox_seq: int = 0
+    #: Commands refused, for audit only: a count.
+    rejected: int = 0
+    #: Frames that took no effect (rules F2, F3).
+    void_frames: int = 0
+    #: Why this version must not lead: an unknown shard event or feature.
+    unknown: str = ""
+
+
+# Maps keep the order of the log, so plain encoding is canonical.
+_canonical: Final = msgspec.msgpack.Encoder()
+
+
+def run_hash(run: RunState) -> bytes:
+    """Return the 16-byte hash of a run.
+
+    Of a finished run only what `collapse` keeps counts, so that a leader that has let go of
+    its actions agrees with a full replay.
+    """
+    # `ordinals` follows from the actions; and only keys that are strings can be put in order.
+    actions = [] if run.finished else run.actions
+    image = msgspec.structs.replace(run, actions=actions, ordinals={})
+    return hashlib.blake2b(_canonical.encode(image), digest_size=16).digest()
+
+
+def state_hash(shard: ShardState) -> bytes:
+    """Return the 16-byte hash of everything that the log says, except its own position.
+
+    The xor of the runs' hashes and of one over the shard's own fields, so that a snapshot
+    recomputes only what changed.
+    """
+    image = msgspec.structs.replace(shard, runs={}, cache={}, seq=0, number=0)
+    content = _canonical.encode((image, sorted(shard.cache.items())))
+    total = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
+    for run in shard.runs.values():
+        total ^= int.from_bytes(run_hash(run))
+    return total.to_bytes(16)
+
+
+def collapse(run: RunState) -> None:
+    """Let go of a finished run's actions; the log still has them. `run_hash` stays the same."""
+    assert run.finished, run.id
+    run.actions = []
+    run.ordinals = {}
+
+
+def name_key(project: str, name: str) -> str:
+    """Return the key of an alias in `ShardState.names`."""
+    return f"{project}\x00{name}"

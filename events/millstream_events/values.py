@@ -1,0 +1,148 @@
+"""What events and messages carry: values, task references, policies and errors.
+
+All are frozen, array-like msgspec structs: the order of fields is the format, so a field may
+only be appended, with a default (design: architecture.md 1.2).
+"""
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+from millstream_events.ids import Digest
+
+#: A value up to this size, encoded, rides inside events; above it, in the blob store.
+INLINE_BYTES_MAX: Final = 8 * 1024
+
+
+class Inline(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """A value that is small enough to ride in the log."""
+
+    #: How to read `content`: `msgpack`, `pickle`, ... (the SDK's codecs; nobody else reads it).
+    codec: str
+    content: bytes
+
+
+class Blob(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A value that lies in the blob store under the hash of its content."""
+
+    digest: Digest
+    size_bytes: int
+    codec: str
+
+
+Value: TypeAlias = Inline | Blob
+
+
+class TaskRef(msgspec.Struct, frozen=True, array_like=True):
+    """Which function an action runs; the code itself is in the run's bundle."""
+
+    #: `<environment>.<function>`: the name that people see.
+    name: str
+    #: Module to import, `__main__` for a script's own file, or empty with `pickled`.
+    module: str = ""
+    qualname: str = ""
+    #: Hash of name, interface and body; part of every child id and cache key.
+    identity: bytes = b""
+    #: Blob with the cloudpickled task, for a REPL or a notebook; else empty.
+    pickled: Digest | None = None
+
+
+class Backoff(msgspec.Struct, frozen=True, array_like=True):
+    """How the wait before attempt n + 1 grows: `min(cap, base * factor ** n)`, then jitter."""
+
+    first_ms: int = 0
+    factor: float = 1.0
+    #: 0: no cap. Required when `factor` > 1.
+    cap_ms: int = 0
+
+
+class Selector(msgspec.Struct, frozen=True, array_like=True):
+    """Which pools may run an action; an empty field matches all."""
+
+    pool: str = ""
+    region: tuple[str, ...] = ()
+    cluster: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+#: `Policy.worker`: which kind of process runs the task (design: tried.md 5).
+WORKER_ASYNC: Final = 0
+WORKER_THREAD: Final = 1
+WORKER_ALONE: Final = 2
+
+
+class Policy(msgspec.Struct, frozen=True, array_like=True):
+    """How an action is to be run and retried; frozen into the event that requests it.
+
+    0 means "no limit" for every limit and timeout.
+    """
+
+    worker: int = WORKER_ASYNC
+    #: Attempts after the first that a user error may use.
+    retries: int = 0
+    backoff: Backoff = Backoff()
+    #: Attempts after the first that a lost worker or an evicted node may use; not `retries`.
+    system_retries: int = 3
+    #: RUNNING, for one attempt; ends it, and counts as a user error.
+    runtime_max_ms: int = 0
+    #: QUEUED and WAITING_FOR_RESOURCES, for one attempt.
+    queued_max_ms: int = 0
+    #: From the request, over all attempts; ends the action whatever budget is left.
+    deadline_ms: int = 0
+    #: Hard limit on the attempt's own process; needs `WORKER_ALONE`.
+    memory_max_bytes: int = 0
+    cpu_milli: int = 0
+    queue: str = ""
+    selector: Selector | None = None
+    #: False: started at most once. The dispatch waits for its event to be durable.
+    idempotent: bool = True
+    env_vars: tuple[tuple[str, str], ...] = ()
+    #: Actions that this action, as a parent, may have open at once.
+    children_max: int = 0
+    #: Outlives its parent.
+    detached: bool = False
+    #: Wait between SIGTERM (or `Task.cancel`) and SIGKILL.
+    grace_ms: int = 10_000
+
+
+DEFAULT_POLICY: Final = Policy()
+
+
+class ErrorRecord(msgspec.Struct, frozen=True, array_like=True):
+    """Why an attempt, an action or a run did not succeed, as plain text and numbers."""
+
+    #: One of `ERROR_KINDS`.
+    kind: str
+    #: Class name of the exception, or a name of ours such as `OOMError`.
+    type: str
+    message: str
+    #: Frames of user code, as text, at most 16 KiB.
+    traceback: str = ""
+    #: False: no attempt is made again, whatever budget is left.
+    retryable: bool = True
+    #: The exception itself (type, args, attributes, causes) for the parent to rebuild;
+    #: written and read in task processes only.
+    pickled: Value | None = None
+    #: Numbers that the typed error carries: `limit_bytes`, `peak_bytes`, `signal`, ...
+    figures: tuple[tuple[str, int], ...] = ()
+
+
+#: user: raised by user code. system: worker or node lost. oom: over its memory limit.
+#: timeout: over one of its time limits. cancelled: aborted. dependency: code or input not there.
+ERROR_KINDS: Final = ("user", "system", "oom", "timeout", "cancelled", "dependency")
+
+
+class Usage(msgspec.Struct, frozen=True, array_like=True):
+    """What one attempt used."""
+
+    cpu_ms: int = 0
+    rss_max_bytes: int = 0
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """The run that a rerun, recovery or fork starts from."""
+
+    run: str
+    #: rerun, recover or fork.
+    mode: str
+    forced: tuple[bytes, ...] = ()

@@ -1,0 +1,301 @@
+"""One attempt: inputs in, user code, output or error out.
+
+Knows neither link nor process: a worker and local mode run attempts through the same code, each
+with a `Controller` of its own.
+"""
+
+import asyncio
+import resource
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from typing import Any, Final, Protocol
+
+import msgspec
+from millstream._failures import record_of
+
+from millstream._context import ActionContext, Controller, current
+from millstream_events.errors import MillstreamError
+from millstream_events.reports import Work
+from millstream_events.values import ErrorRecord, Usage, Value
+from millstream_executor.link import AttemptEnded
+from millstream_executor.loader import TaskLoadError
+from millstream_executor.threads import TaskThreads
+
+_TRACEBACK_BYTES_MAX: Final = 16 * 1024
+#: `ru_maxrss` is in KiB, on macOS in bytes.
+_MAXRSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
+
+
+class TaskInterface(Protocol):
+    """How a task's values become bytes and back (`millstream._interface.Interface`)."""
+
+    @property
+    def is_async(self) -> bool:
+        """The function is a coroutine function."""
+        ...
+
+    def decode_call(
+        self, codec: str, content: bytes | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of the call."""
+        ...
+
+    def encode_output(self, value: Any) -> tuple[str, bytes] | None:
+        """Return codec and content, or None for a task that returns nothing."""
+        ...
+
+
+class RunnableTask(Protocol):
+    """What a loaded task must have (`millstream._task.Task`)."""
+
+    @property
+    def func(self) -> Callable[..., Any]:
+        """The user's function."""
+        ...
+
+    @property
+    def interface(self) -> TaskInterface:
+        """Its parameters and result."""
+        ...
+
+
+class AttemptHost(msgspec.Struct, frozen=True, kw_only=True):
+    """What an attempt needs of the process that it runs in."""
+
+    threads: TaskThreads
+    #: local or remote.
+    mode: str
+    #: Called once, just before user code, with the time.
+    on_began: Callable[[int], None] | None = None
+    #: Cancels the calls that the attempt waits for: a blocked thread has no other way out.
+    stop_calls: Callable[[], None] | None = None
+    #: The process runs this attempt only, so its usage is the attempt's.
+    alone: bool = False
+    #: Limit of an `alone` process; a `MemoryError` there means that it was met. 0: none.
+    memory_max_bytes: int = 0
+
+
+class _Failed(Exception):
+    """A step ended with this error."""
+
+    def __init__(self, error: ErrorRecord) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+class Attempt:
+    """One attempt and its cancellation. Made on the loop that its controller lives on."""
+
+    def __init__(self, work: Work, controller: Controller, host: AttemptHost) -> None:
+        self._work = work
+        self._host = host
+        self.context = ActionContext(
+            run=work.run,
+            action=work.action,
+            action_id=work.id,
+            attempt=work.attempt,
+            task=work.task,
+            project=work.project,
+            domain=work.domain,
+            name=work.name,
+            group=work.group,
+            bundle=work.bundle,
+            context=dict(work.context),
+            run_started_ms=work.run_started_ms,
+            mode=host.mode,
+            controller=controller,
+            loop=asyncio.get_running_loop(),
+        )
+        self._runner: asyncio.Task[Any] | None = None
+        self._started_ns = 0
+        self._cpu_ns = 0
+
+    def cancel(self) -> None:
+        """Ask the attempt to end: an async task by `CancelledError`, a sync one by its flag.
+
+        Sync code meets it at its next call of the SDK; the one that blocks it now is ended.
+        """
+        self.context.cancelled = True
+        if self._host.stop_calls is not None:
+            self._host.stop_calls()
+        if self._runner is not None:
+            self._runner.cancel()
+
+    async def run(self, load: Callable[[], Awaitable[RunnableTask]]) -> AttemptEnded:
+        """Run the attempt to its end and return how it ended. Raises nothing.
+
+        Args:
+            load: Brings the task's code; what it raises ends the attempt.
+        """
+        self._runner = asyncio.current_task()
+        self._started_ns = time.time_ns()
+        current.set(self.context)
+        output: Value | None = None
+        error: ErrorRecord | None = None
+        try:
+            if self.context.cancelled:
+                raise asyncio.CancelledError  # It came before the attempt had its first turn.
+            output = await self._steps(await _loaded(load))
+        except _Failed as exc:
+            error = exc.error
+        except BaseException as exc:  # noqa: BLE001 - also SystemExit: it must not end the worker
+            error = self._error_of(exc)
+        finally:
+            current.set(None)
+            self._runner = None
+        return AttemptEnded(
+            self._work.token, output, error, self._started_ns, time.time_ns(), self._usage()
+        )
+
+    async def _steps(self, task: RunnableTask) -> Value | None:
+        args, kwargs = await self._inputs(task)
+        self._started_ns = time.time_ns()
+        if self._host.on_began is not None:
+            self._host.on_began(self._started_ns)
+        if task.interface.is_async:
+            value = await task.func(*args, **kwargs)
+        else:
+            value = await self._in_thread(task, args, kwargs)
+        return await self._output(task, value)
+
+    async def _inputs(self, task: RunnableTask) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        content: bytes | None = None
+        codec = ""
+        if self._work.inputs is not None:
+            codec = self._work.inputs.codec
+            try:
+                content = await self.context.controller.fetch(self._work.inputs)
+            except MillstreamError as exc:
+                raise _Failed(_unfetched(exc)) from exc
+        try:
+            return task.interface.decode_call(codec, content)
+        except Exception as exc:
+            # Other code reads these bytes than wrote them; the next attempt reads the same.
+            error = _record(exc)
+            message = f"inputs cannot be read: {error.message}"
+            raise _Failed(msgspec.structs.replace(error, message=message, retryable=False)) from exc
+
+    async def _in_thread(
+        self, task: RunnableTask, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        def body() -> tuple[Any, BaseException | None]:
+            began = time.thread_time_ns()
+            try:
+                return task.func(*args, **kwargs), None
+            except BaseException as exc:  # noqa: BLE001 - also SystemExit; raised again below
+                return None, exc
+            finally:
+                self._cpu_ns = time.thread_time_ns() - began
+
+        future = self._host.threads.run(body, context=copy_context())
+        while not future.done():
+            try:
+                await asyncio.wait((future,))
+            except asyncio.CancelledError:
+                # Nothing stops a thread from outside. The attempt goes on until the code
+                # notices by itself; whoever has no patience ends the process.
+                self.context.cancelled = True
+                if self._host.stop_calls is not None:
+                    self._host.stop_calls()
+        value, error = future.result()
+        if error is not None:
+            raise error
+        return value
+
+    async def _output(self, task: RunnableTask, value: Any) -> Value | None:
+        try:
+            encoded = task.interface.encode_output(value)
+        except Exception as exc:
+            error = _record(exc)
+            message = f"a result of type {type(value).__qualname__} cannot be stored: {exc}"
+            raise _Failed(
+                msgspec.structs.replace(
+                    error,
+                    kind="user",
+                    type="ResultNotSerializable",
+                    message=message,
+                    retryable=False,
+                )
+            ) from exc
+        if encoded is None:
+            return None
+        codec, content = encoded
+        try:
+            return await self.context.controller.store(content, codec)
+        except MillstreamError as exc:
+            raise _Failed(_unfetched(exc)) from exc
+
+    def _error_of(self, exc: BaseException) -> ErrorRecord:
+        if self.context.cancelled and _is_cancellation(exc):
+            return ErrorRecord(
+                "cancelled", "CancelledError", "the attempt was cancelled", retryable=False
+            )
+        limit = self._host.memory_max_bytes
+        if isinstance(exc, MemoryError) and self._host.alone and limit:
+            return ErrorRecord(
+                "oom",
+                "OOMError",
+                f"out of memory at a limit of {limit} bytes",
+                _record(exc).traceback,
+                figures=(("limit_bytes", limit), ("peak_bytes", _peak_bytes())),
+            )
+        return _record(exc)
+
+    def _usage(self) -> Usage | None:
+        if self._host.alone:
+            spent = resource.getrusage(resource.RUSAGE_SELF)
+            return Usage(int((spent.ru_utime + spent.ru_stime) * 1000), _peak_bytes())
+        return Usage(self._cpu_ns // 1_000_000) if self._cpu_ns else None
+
+
+async def run_attempt(
+    work: Work, task: RunnableTask, controller: Controller, host: AttemptHost
+) -> AttemptEnded:
+    """Run one attempt in the current asyncio task, whose cancellation is the attempt's."""
+
+    async def here() -> RunnableTask:
+        return task
+
+    return await Attempt(work, controller, host).run(here)
+
+
+async def _loaded(load: Callable[[], Awaitable[RunnableTask]]) -> RunnableTask:
+    try:
+        return await load()
+    except TaskLoadError as exc:
+        raise _Failed(exc.record()) from exc
+    except MillstreamError as exc:
+        raise _Failed(_unfetched(exc)) from exc
+
+
+def _is_cancellation(exc: BaseException) -> bool:
+    """Say whether `exc` is how cancelling ends code, async or blocked in a thread."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(_is_cancellation(inner) for inner in exc.exceptions)
+    return type(exc).__name__ == "CancelledError"
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
+
+
+def _unfetched(exc: MillstreamError) -> ErrorRecord:
+    """Return the record of a value that could not be had or kept: not the task's doing."""
+    return ErrorRecord(
+        "system" if exc.retryable else "dependency",
+        type(exc).__name__,
+        str(exc),
+        retryable=exc.retryable,
+    )
+
+
+def _record(exc: BaseException) -> ErrorRecord:
+    """Return the record of a user's exception, whatever its own methods do."""
+    try:
+        return record_of(exc)
+    except Exception:  # noqa: BLE001 - `__str__` or `__reduce__` of the user's class failed
+        frames = "".join(traceback.format_tb(exc.__traceback__))
+        return ErrorRecord("user", type(exc).__name__, "", frames[-_TRACEBACK_BYTES_MAX:])

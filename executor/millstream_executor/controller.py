@@ -1,0 +1,187 @@
+"""What the SDK asks of its host while a task runs in a worker, carried over the link."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import TypeAlias
+
+from millstream._context import Call, TraceResult
+from millstream_events.errors import RejectedError
+from millstream_events.reports import (
+    JournalEntry,
+    JournalPage,
+    RecordTrace,
+    Refuse,
+    Release,
+    SetTimer,
+    StartAction,
+    Work,
+)
+from millstream_events.values import Value
+from millstream_executor.link import (
+    CallChild,
+    CallTimer,
+    DropChild,
+    ForwardTrace,
+    FromWorker,
+    WantJournal,
+)
+from millstream_executor.worker_blobs import WorkerBlobs
+
+Post: TypeAlias = Callable[[FromWorker], None]
+
+
+class WorkerController:
+    """The controller of one attempt in a worker. On the worker's loop only."""
+
+    def __init__(self, work: Work, post: Post, blobs: WorkerBlobs) -> None:
+        self._work = work
+        self._post = post
+        self._blobs = blobs
+        self._journal = {entry.id: entry for entry in work.journal}
+        #: What the attempt waits for, by the id of the call; several awaits may share one.
+        self._open: dict[bytes, list[asyncio.Future[JournalEntry]]] = {}
+        self._page: asyncio.Future[JournalPage] | None = None
+        self._stopped = False
+        self._over = False
+
+    # -------------------------------------------------------------- from the worker
+
+    async def load_journal(self) -> None:
+        """Fetch the rest of the journal, so that `recorded` knows every earlier outcome."""
+        start = self._work.journal_next
+        while start and not self._stopped:
+            self._page = asyncio.get_running_loop().create_future()
+            self._post(WantJournal(self._work.token, start))
+            page = await self._page
+            self._journal.update({entry.id: entry for entry in page.entries})
+            start = page.next if page.next > start else 0
+
+    def deliver_page(self, page: JournalPage) -> None:
+        """Take the answer to `WantJournal`; a second one is dropped."""
+        if self._page is not None and not self._page.done():
+            self._page.set_result(page)
+
+    def deliver(self, release: Release) -> None:
+        """Let whoever awaits this outcome go on; nobody may, when it was dropped meanwhile."""
+        entry = JournalEntry(
+            release.id, release.action, release.phase, release.output, release.error
+        )
+        for waiting in self._open.pop(release.id, ()):
+            if not waiting.done():
+                waiting.set_result(entry)
+
+    def refuse(self, refusal: Refuse) -> None:
+        """Raise at the call that the leader refused."""
+        for waiting in self._open.pop(refusal.id, ()):
+            if not waiting.done():
+                waiting.set_exception(
+                    RejectedError(refusal.code, refusal.reason, refusal.retry_after_ms)
+                )
+
+    def stop(self) -> None:
+        """End every open call by `CancelledError`, and each further one at once."""
+        self._stopped = True
+        if self._page is not None:
+            self._page.cancel()
+        for waiting in [future for futures in self._open.values() for future in futures]:
+            waiting.cancel()
+
+    def close(self) -> None:
+        """End what the attempt left open; nobody is told, for the attempt is over."""
+        self._over = True
+        self.stop()
+
+    # -------------------------------------------------------------- `Controller`
+
+    async def call(self, call: Call) -> JournalEntry:
+        """Run a child and return its outcome. Cancelling aborts the child.
+
+        Raises:
+            RejectedError: The leader refused the call.
+        """
+        inputs: Value | None = None
+        if call.content is not None:
+            inputs = await self.store(call.content, call.codec)
+        action = StartAction(
+            self._work.run,
+            self._work.action,
+            self._work.token,
+            call.id,
+            call.kind,
+            call.task,
+            inputs,
+            call.inputs_hash,
+            call.group,
+            call.k,
+            call.policy,
+            call.cache_key,
+            call.cache_mode,
+        )
+        return await self._wait(call.id, CallChild(action))
+
+    async def sleep(self, action_id: bytes, due_ms: int) -> None:
+        """Return when Unix time `due_ms` has come; at once when it was recorded that it has."""
+        if action_id in self._journal:
+            return
+        timer = SetTimer(self._work.run, self._work.action, self._work.token, action_id, due_ms)
+        await self._wait(action_id, CallTimer(timer))
+
+    def recorded(self, action_id: bytes) -> JournalEntry | None:
+        """Return the recorded outcome of an earlier attempt's call or trace, if there is one."""
+        return self._journal.get(action_id)
+
+    async def record_trace(self, result: TraceResult) -> None:
+        """Put a finished `trace` step on its way to the log."""
+        output: Value | None = None
+        if result.content is not None:
+            output = await self.store(result.content, result.codec)
+        trace = RecordTrace(
+            self._work.run,
+            self._work.action,
+            self._work.token,
+            result.id,
+            result.name,
+            result.inputs_hash,
+            output,
+            result.error,
+            result.started_ns,
+            result.ended_ns,
+        )
+        if not self._over:
+            self._post(ForwardTrace(trace))
+
+    async def fetch(self, value: Value) -> bytes:
+        """Return the content of `value`.
+
+        Raises:
+            BlobMissingError, BlobCorruptError, LogUnavailableError: as `BlobStore.get`.
+        """
+        return await self._blobs.fetch(value)
+
+    async def store(self, content: bytes, codec: str) -> Value:
+        """Return a `Value` for `content`: inline when it is small, else a stored blob.
+
+        Raises:
+            LogUnavailableError, LogFullError: as `BlobStore.put`.
+        """
+        return await self._blobs.store(content, codec)
+
+    async def _wait(self, action_id: bytes, request: CallChild | CallTimer) -> JournalEntry:
+        if self._stopped:
+            raise asyncio.CancelledError
+        future: asyncio.Future[JournalEntry] = asyncio.get_running_loop().create_future()
+        sharing = self._open.setdefault(action_id, [])
+        sharing.append(future)
+        if len(sharing) == 1:
+            self._post(request)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):  # Delivered in the same tick.
+                sharing.remove(future)
+            if not sharing and self._open.get(action_id) is sharing:
+                del self._open[action_id]
+                if not self._over:
+                    self._post(DropChild(self._work.token, action_id))
+            raise

@@ -1,0 +1,73 @@
+"""How many dispatches the leader may still send, and how far ahead of free slots that runs."""
+
+from typing import Final
+
+#: Most attempts that wait here for each slot, so that a slot of short tasks never runs dry.
+PREFETCH_MAX: Final = 256
+#: Tasks that run longer than this are never fetched ahead: they would bind to a busy agent.
+PREFETCH_RUNTIME_NS_MAX: Final = 50_000_000
+#: The least that an attempt occupies a slot, whatever its runtime: the trip over the link.
+_OCCUPIED_NS_MIN: Final = 50_000
+#: Trip to the leader and back: an acknowledgement may wait for a disk, which is no trip.
+_TRIP_NS_MAX: Final = 10_000_000
+#: Weight of the newest sample in the moving averages: 1 / 8.
+_SAMPLE_SHIFT: Final = 3
+
+
+class CreditLine:
+    """Dispatches granted to the leader under the current generation."""
+
+    def __init__(self) -> None:
+        self.generation = 0
+        #: Both count from 0 in each generation; `granted` never shrinks within one.
+        self.granted = 0
+        self.received = 0
+
+    def open(self) -> None:
+        """Begin a new generation: the only way in which credit can shrink."""
+        self.generation += 1
+        self.granted = 0
+        self.received = 0
+
+    def grow(self, free: int) -> bool:
+        """Grant up to `free` dispatches beside those received; say whether that changed."""
+        target = self.received + free
+        if free <= 0 or target <= self.granted:
+            return False
+        self.granted = target
+        return True
+
+
+class Pace:
+    """Moving averages of runtime and of the trip to the leader, and the prefetch from both."""
+
+    def __init__(self) -> None:
+        #: 0: nothing known yet.
+        self._runtime_ns = 0
+        self._trip_ns = 1_000_000
+
+    def ran(self, runtime_ns: int) -> None:
+        """Take in how long an attempt ran that waited for nobody."""
+        sample = max(runtime_ns, 0)
+        if self._runtime_ns == 0:
+            self._runtime_ns = sample + 1
+        else:
+            self._runtime_ns += (sample - self._runtime_ns) >> _SAMPLE_SHIFT
+
+    def answered(self, trip_ns: int) -> None:
+        """Take in how long the leader took to acknowledge."""
+        sample = min(trip_ns, _TRIP_NS_MAX)
+        self._trip_ns += (sample - self._trip_ns) >> _SAMPLE_SHIFT
+
+    def stop(self) -> None:
+        """Forget that tasks were short: what was fetched ahead has waited too long."""
+        self._runtime_ns = 2 * PREFETCH_RUNTIME_NS_MAX
+
+    @property
+    def ahead(self) -> int:
+        """Attempts to fetch ahead for each slot."""
+        runtime_ns = self._runtime_ns
+        if runtime_ns == 0 or runtime_ns > PREFETCH_RUNTIME_NS_MAX:
+            return 0
+        occupied_ns = max(runtime_ns, _OCCUPIED_NS_MIN)
+        return min(PREFETCH_MAX, -(-self._trip_ns // occupied_ns))

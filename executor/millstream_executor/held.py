@@ -1,0 +1,83 @@
+"""One attempt that the agent holds, from the order that brought it to its report."""
+
+import enum
+
+import msgspec
+
+from millstream_events.reports import (
+    CancelChild,
+    Failed,
+    Held,
+    Lost,
+    Parked,
+    RecordTrace,
+    Report,
+    Returned,
+    SetTimer,
+    StartAction,
+    Started,
+    Succeeded,
+    Work,
+)
+from millstream_executor.link import ToWorker
+
+
+class Stage(enum.IntEnum):
+    """Where a held attempt stands. Only `RUNNING` occupies a slot."""
+
+    #: Its bundle is on the way, or an older attempt of its action has not ended yet.
+    FETCHING = 0
+    QUEUED = 1
+    RUNNING = 2
+    #: Waits for at least one child or timer; its slot is given back.
+    PARKED = 3
+    #: Nothing is pending any more; it goes on as soon as a slot is free.
+    RESUMING = 4
+    OVER = 5
+
+
+class HeldAttempt(msgspec.Struct, kw_only=True):
+    """An attempt and what the agent remembers of it. All times are monotonic ns but one."""
+
+    work: Work
+    token: bytes
+    queued_ns: int
+    stage: Stage = Stage.FETCHING
+    #: Token of an older attempt of its action, which must be over first; empty: none.
+    after: bytes = b""
+    #: Key of its worker; empty until it has had a slot.
+    worker: str = ""
+    #: In a process of its own, which ends with it.
+    alone: bool = False
+    #: Calls forwarded and not released: id -> when.
+    pending: dict[bytes, int] = {}
+    #: When its children were last asked for (or the oldest call was made).
+    asked_ns: int = 0
+    #: Kept back until it has a slot again.
+    deliveries: list[ToWorker] = []
+    #: When the agent heard that user code runs; 0: not yet.
+    began_ns: int = 0
+    #: The same in the worker's words, Unix ns.
+    started_ns: int = 0
+    parked_ns: int = 0
+    has_parked: bool = False
+    #: Its end is decided elsewhere: whatever it still says is not reported.
+    muted: bool = False
+    #: `reports.Cancel.why`, or `forgotten`; empty: nobody cancelled it.
+    stop_why: str = ""
+    grace_ms: int = 0
+    #: When its grace is over; set with `stop_why`.
+    kill_ns: int = 0
+    #: Next journal entry that was asked for and has not come; -1: none.
+    journal_start: int = -1
+
+
+def claim_of(item: Report) -> Held | None:
+    """Return the attempt that a numbered report is about; its attempt number is left out."""
+    match item:
+        case Started() | Succeeded() | Failed() | Lost() | Returned() | Parked():
+            return Held(item.run, item.action, 0, item.token)
+        case StartAction() | SetTimer() | RecordTrace() | CancelChild():
+            return Held(item.run, item.parent, 0, item.token)
+        case _:
+            return None

@@ -1,0 +1,179 @@
+"""How an attempt gives its slot back while it waits for children, and gets one again.
+
+A waiter holds no slot, so nested calls cannot deadlock: with one slot and any depth, the slot
+is always with somebody who can run. A release passes at once while other children are still
+pending; the last one needs a slot first, and whoever goes on is served before new work.
+"""
+
+from typing import Final
+
+from millstream_events.reports import (
+    AskChildren,
+    AskJournal,
+    CancelChild,
+    JournalPage,
+    Parked,
+    Refuse,
+    Release,
+    SetTimer,
+    StartAction,
+    Started,
+)
+from millstream_executor.agent_state import AgentState
+from millstream_executor.held import HeldAttempt, Stage
+from millstream_executor.link import Deliver, DeliverJournal, DeliverRefusal, ToWorker
+
+#: `Parked` is reported of attempts that wait for longer than this.
+PARKED_NS: Final = 1_000_000_000
+#: `Started` is reported of attempts that run for longer than this.
+STARTED_NS: Final = 50_000_000
+#: Children that are open for longer than this are asked for, again and again.
+ASK_NS: Final = 5_000_000_000
+#: Ids in one `AskChildren`.
+ASK_IDS_MAX: Final = 2_000
+
+
+def call(
+    state: AgentState, attempt: HeldAttempt, item: StartAction | SetTimer, now_ns: int
+) -> None:
+    """Forward a call of `attempt`, which waits from now on."""
+    if attempt.muted:
+        return
+    if _nested_too_deeply(state, attempt):
+        bound = state.settings.parked_alone_max
+        reason = f"{bound} waiting worker processes are the most that this agent may hold"
+        refusal = Refuse(item.run, item.token, item.id, "nesting-too-deep", reason)
+        state.tell(state.crew.members[attempt.worker], DeliverRefusal(refusal))
+        return
+    state.report(item, now_ns)
+    if not attempt.pending:
+        attempt.asked_ns = now_ns
+    attempt.pending[item.id] = now_ns
+    if attempt.stage is Stage.RUNNING or attempt.stage is Stage.RESUMING:
+        _park(state, attempt, now_ns)
+
+
+def release(state: AgentState, order: Release, now_ns: int) -> None:
+    """Pass a child's outcome on, at once or as soon as its parent has a slot."""
+    attempt = state.held.get(order.token)
+    if attempt is not None:
+        _deliver(state, attempt, order.id, Deliver(order), now_ns)
+
+
+def refuse(state: AgentState, order: Refuse, now_ns: int) -> None:
+    """Pass the refusal of a call on, like a release."""
+    attempt = state.held.get(order.token)
+    if attempt is not None:
+        _deliver(state, attempt, order.id, DeliverRefusal(order), now_ns)
+
+
+def drop(state: AgentState, attempt: HeldAttempt, child: bytes, now_ns: int) -> None:
+    """Note that `attempt` does not wait for this child any more, and have it cancelled."""
+    if attempt.pending.pop(child, None) is None:
+        return
+    work = attempt.work
+    if not attempt.muted:
+        state.report(CancelChild(work.run, work.action, work.token, child), now_ns)
+    if not attempt.pending and attempt.stage is Stage.PARKED:
+        _queue_again(state, attempt, now_ns)
+
+
+def want_journal(state: AgentState, attempt: HeldAttempt, start: int) -> None:
+    """Ask the leader for more of the journal, and remember that it is missing."""
+    work = attempt.work
+    attempt.journal_start = start
+    state.notes.append(AskJournal(work.run, work.action, work.token, start))
+
+
+def journal_page(state: AgentState, page: JournalPage) -> None:
+    """Pass a page of the journal on."""
+    attempt = state.held.get(page.token)
+    if attempt is not None and attempt.journal_start >= 0:
+        attempt.journal_start = -1
+        state.tell(state.crew.members[attempt.worker], DeliverJournal(page))
+
+
+def ask_again(state: AgentState, now_ns: int, *, everything: bool) -> None:
+    """Ask the leader what became of open children and of journals that have not come.
+
+    Args:
+        state: The agent's state.
+        now_ns: Monotonic time.
+        everything: After a new epoch or a reconnect, when anything may have been lost; else
+            only what has been open for `ASK_NS` since it was last asked for.
+    """
+    oldest_ns = now_ns if everything else now_ns - ASK_NS
+    for attempt in state.held.values():
+        if attempt.muted:
+            continue
+        work = attempt.work
+        if attempt.journal_start >= 0:
+            start = attempt.journal_start
+            state.notes.append(AskJournal(work.run, work.action, work.token, start))
+        if not attempt.pending or attempt.asked_ns > oldest_ns:
+            continue
+        ids = [child for child, since_ns in attempt.pending.items() if since_ns <= oldest_ns]
+        attempt.asked_ns = now_ns
+        for first in range(0, len(ids), ASK_IDS_MAX):
+            part = tuple(ids[first : first + ASK_IDS_MAX])
+            state.notes.append(AskChildren(work.run, work.action, work.token, part))
+
+
+def report_slow(state: AgentState, now_ns: int) -> None:
+    """Report what has been running, and what has been parked, for long enough to matter."""
+    while state.fresh_starts:
+        attempt = next(iter(state.fresh_starts.values()))
+        if now_ns - attempt.began_ns <= STARTED_NS:
+            break
+        del state.fresh_starts[attempt.token]
+        work = attempt.work
+        pid = state.crew.members[attempt.worker].pid
+        if not attempt.muted:
+            state.report(
+                Started(work.run, work.action, work.token, attempt.worker, pid, attempt.started_ns),
+                now_ns,
+            )
+    while state.fresh_parks:
+        attempt = next(iter(state.fresh_parks.values()))
+        if now_ns - attempt.parked_ns <= PARKED_NS:
+            break
+        del state.fresh_parks[attempt.token]
+        work = attempt.work
+        if not attempt.muted:
+            state.report(Parked(work.run, work.action, work.token), now_ns)
+
+
+def _nested_too_deeply(state: AgentState, attempt: HeldAttempt) -> bool:
+    if not attempt.alone or attempt.stage is Stage.PARKED:
+        return False
+    return state.crew.parked_alone >= state.settings.parked_alone_max
+
+
+def _park(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
+    state.move(attempt, Stage.PARKED, now_ns)
+    attempt.has_parked = True
+    attempt.parked_ns = now_ns
+    state.fresh_parks[attempt.token] = attempt
+    # It called again while it waited for a slot: what was kept back may pass now.
+    member = state.crew.members[attempt.worker]
+    for message in attempt.deliveries:
+        state.tell(member, message)
+    attempt.deliveries.clear()
+
+
+def _deliver(
+    state: AgentState, attempt: HeldAttempt, child: bytes, message: ToWorker, now_ns: int
+) -> None:
+    if attempt.pending.pop(child, None) is None:
+        return
+    if attempt.pending:
+        state.tell(state.crew.members[attempt.worker], message)
+    else:
+        attempt.deliveries.append(message)
+        _queue_again(state, attempt, now_ns)
+
+
+def _queue_again(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
+    state.fresh_parks.pop(attempt.token, None)
+    state.move(attempt, Stage.RESUMING, now_ns)
+    state.resume.append(attempt)

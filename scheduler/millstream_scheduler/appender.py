@@ -1,0 +1,142 @@
+"""Frames on their way to the log: fenced, pipelined, and read back after any doubt.
+
+A frame expects the sequence that its predecessor gets, so what lands is a prefix of what was
+sent. When an append is refused, unclear or has no room, nothing more is sent until the *stream
+leader* has said what its last record is. That record tells which of our frames landed: those
+are durable, the others are sent again with the same expectations. A record of a higher epoch
+means that we have been deposed. There is no partial undo and no blind retry (design:
+architecture.md 2.4).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import structlog
+
+from millstream_events.codec import decode_frame
+from millstream_events.errors import LogCorruptError, LogUnavailableError
+from millstream_events.ports import Appended, AppendResult, EventLog, LogEntry, StoreFull
+from millstream_events.seal import Sealed
+
+log = structlog.get_logger()
+
+#: Between two looks at a log that does not answer, or has no room.
+_RETRY_S: Final = 0.25
+
+
+class Appender:
+    """Sends the frames of one epoch and says what has become durable."""
+
+    def __init__(
+        self,
+        event_log: EventLog,
+        *,
+        epoch: int,
+        durable_seq: int,
+        on_durable: Callable[[], None],
+        on_deposed: Callable[[str], None],
+    ) -> None:
+        self._log = event_log
+        self._epoch = epoch
+        self._on_durable = on_durable
+        self._on_deposed = on_deposed
+        self._pending: deque[Sealed] = deque()
+        #: Results of an older generation answer for sends that were given up.
+        self._generation = 0
+        self._resolving: asyncio.Task[None] | None = None
+        #: Everything up to here is known to be durable.
+        self.durable_seq = durable_seq
+        self.pending_bytes = 0
+        #: The store has no room; frames are sent again until it has.
+        self.full = False
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is unacknowledged."""
+        return not self._pending
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether the log has to say first what it holds; nothing new may be decided."""
+        return self._resolving is not None
+
+    def append(self, frames: Sequence[Sealed]) -> None:
+        """Send `frames`; in doubt they wait for the log's word."""
+        for frame in frames:
+            self._pending.append(frame)
+            self.pending_bytes += len(frame.payload)
+            if self._resolving is None:
+                self._send(frame)
+
+    def stop(self) -> None:
+        """Leave what is in flight to its fate."""
+        self._generation += 1
+        if self._resolving is not None:
+            self._resolving.cancel()
+
+    def _send(self, frame: Sealed) -> None:
+        generation = self._generation
+
+        def sink(result: AppendResult) -> None:
+            if generation == self._generation:
+                self._on_result(result)
+
+        self._log.append(frame.key, frame.payload, frame.expected_seq, sink)
+
+    def _on_result(self, result: AppendResult) -> None:
+        if isinstance(result, Appended):
+            self._settle(result.seq)
+            self._on_durable()
+            return
+        self._generation += 1
+        self.full = isinstance(result, StoreFull)
+        log.warning("append_doubtful", result=type(result).__name__, pending=len(self._pending))
+        self._resolving = asyncio.get_running_loop().create_task(self._resolve())
+
+    def _settle(self, seq: int) -> None:
+        """Count every pending frame up to `seq` as durable."""
+        while self._pending and self._pending[0].expected_seq < seq:
+            self.pending_bytes -= len(self._pending.popleft().payload)
+        self.durable_seq = max(self.durable_seq, seq)
+
+    async def _resolve(self) -> None:
+        if self.full:
+            await asyncio.sleep(_RETRY_S)
+        while True:
+            try:
+                last = await self._log.last()
+                break
+            except LogUnavailableError:
+                await asyncio.sleep(_RETRY_S)  # The lease ends this loop when it takes long.
+        why = self._read_back(last)
+        if why:
+            self._on_deposed(why)
+            return
+        self._resolving = None
+        self.full = False
+        for frame in self._pending:
+            if self._resolving is None:
+                self._send(frame)
+        self._on_durable()
+
+    def _read_back(self, last: LogEntry | None) -> str:
+        """Settle what landed; return why we must stop, or nothing."""
+        seq = 0 if last is None else last.seq
+        base = self._pending[0].expected_seq if self._pending else self.durable_seq
+        if seq < base:
+            return f"the log ends at {seq}, and {base} was acknowledged"
+        if last is None or seq == base:
+            return ""
+        try:
+            frame = decode_frame(last.payload, key=last.key, seq=last.seq)
+        except LogCorruptError as exc:
+            return str(exc)
+        if frame.epoch != self._epoch:
+            return f"epoch {frame.epoch} has taken over from {self._epoch}"
+        landed = [sealed for sealed in self._pending if sealed.number <= frame.number]
+        if not landed or landed[-1].number != frame.number or landed[-1].expected_seq != seq - 1:
+            return f"frame {frame.number} at sequence {seq} is not ours"
+        self._settle(seq)
+        return ""

@@ -1,0 +1,206 @@
+"""What a leader keeps in memory: the folded state, and what follows from it.
+
+Everything but `state` can be rebuilt: ready queues, timers and counters from the state
+(`rebuild`), seats from the agents' introductions, watchers from the clients' repeats. A new
+leader starts with nothing else.
+"""
+
+from typing import Final
+
+from millstream_events.ids import Token, token_of
+from millstream_events.phases import State
+from millstream_events.state import ActionState, RunState, ShardState
+from millstream_events.values import Selector
+from millstream_scheduler.config import SchedulerConfig
+from millstream_scheduler.fairness import RANK_EVICTED, RANK_NEW, RANK_RETRY, FairQueue, Ready
+from millstream_scheduler.placement import Seat, selector_of
+from millstream_scheduler.timers import Due, Timers
+
+_LIVE: Final = (State.DISPATCHED, State.RUNNING)
+
+
+class ReadyClass:
+    """Ready actions that any of the same pools may run."""
+
+    __slots__ = ("queue", "selector", "unmatched_since_ns")
+
+    def __init__(self, selector: Selector) -> None:
+        self.selector = selector
+        self.queue = FairQueue()
+        #: Since when no fresh agent has matched; 0: one does. Leader's monotonic clock.
+        self.unmatched_since_ns = 0
+
+
+class Book:
+    """The leader's memory."""
+
+    def __init__(self, state: ShardState, config: SchedulerConfig, secret: bytes) -> None:
+        self.state = state
+        self.config = config
+        self._secret = secret
+        self._tokens = 0
+        self.timers = Timers()
+        self.classes: dict[Selector, ReadyClass] = {}
+        self.seats: dict[str, Seat] = {}
+        #: Agents to be asked for their introduction: (pool, region, incarnation).
+        self.strangers: dict[str, tuple[str, str, str]] = {}
+        #: Clients that wait for a run.
+        self.watchers: dict[str, set[str]] = {}
+        #: Depth of each action of each open run.
+        self.depths: dict[str, list[int]] = {}
+        #: Running, not waiting for children: by run, and by (run, parent).
+        self.busy_runs: dict[str, int] = {}
+        self.busy_parents: dict[tuple[str, int], int] = {}
+        #: Ready actions set aside because their run or their parent is at its limit.
+        self.aside: dict[str | tuple[str, int], list[Ready]] = {}
+        #: Agents with live attempts that have not introduced themselves to this leader.
+        self.unclaimed: set[str] = set()
+        #: Runs whose actions may be let go of once their last frame is durable.
+        self.finished: list[str] = []
+
+    # -------------------------------------------------------------- ids
+
+    def new_token(self) -> Token:
+        """Return a token that nobody has had, and nobody can guess."""
+        self._tokens += 1
+        return token_of(self._secret, self._tokens)
+
+    # -------------------------------------------------------------- ready actions
+
+    @property
+    def ready_count(self) -> int:
+        """Actions that wait for credit."""
+        return sum(len(each.queue) for each in self.classes.values())
+
+    def make_ready(self, run: RunState, ordinal: int) -> None:
+        """Queue an action that may be dispatched."""
+        action = run.actions[ordinal]
+        again = RANK_RETRY if action.attempt > 1 else RANK_NEW
+        rank = RANK_EVICTED if action.evicted else again
+        depth = self.depths[run.id][ordinal]
+        self.enqueue(run, Ready(rank, -depth, ordinal, action.attempt, run.id))
+        rules = action.rules
+        if rules.queued_max_ms:
+            due = action.ready_ns // 1_000_000 + rules.queued_max_ms
+            self.timers.add(Due(due, "queued", run.id, ordinal, action.attempt))
+
+    def enqueue(self, run: RunState, ready: Ready) -> None:
+        """Put a ready entry into the queue of its class."""
+        rules = run.actions[ready.ordinal].rules
+        selector = selector_of(rules)
+        group = self.classes.get(selector)
+        if group is None:
+            group = self.classes[selector] = ReadyClass(selector)
+        group.queue.push(rules.queue, run.project, ready)
+
+    # -------------------------------------------------------------- counters
+
+    def counts(self, action: ActionState) -> bool:
+        """Say whether the action counts against the in-flight limits."""
+        return action.token != b"" and action.open_children == 0
+
+    def note_busy(self, run: RunState, ordinal: int, delta: int) -> None:
+        """Move the counters of a run and of the action's parent; wake what was set aside."""
+        parent = (run.id, run.actions[ordinal].parent)
+        self.busy_runs[run.id] = self.busy_runs.get(run.id, 0) + delta
+        if ordinal:
+            self.busy_parents[parent] = self.busy_parents.get(parent, 0) + delta
+        if delta < 0:
+            self._wake(run, run.id)
+            self._wake(run, parent)
+
+    def limit_hit(self, run: RunState, ordinal: int) -> str | tuple[str, int] | None:
+        """Return the counter that forbids a dispatch now, or None."""
+        if self.busy_runs.get(run.id, 0) >= self.config.run_in_flight_max:
+            return run.id
+        if ordinal == 0:
+            return None
+        parent = run.actions[ordinal].parent
+        limit = run.actions[parent].rules.children_max or self.config.parent_in_flight_max
+        key = (run.id, parent)
+        return key if self.busy_parents.get(key, 0) >= limit else None
+
+    def _wake(self, run: RunState, key: str | tuple[str, int]) -> None:
+        waiting = self.aside.get(key)
+        if waiting:
+            self.enqueue(run, waiting.pop(0))
+            if not waiting:
+                del self.aside[key]
+
+    # -------------------------------------------------------------- runs
+
+    def open_run(self, run: RunState) -> None:
+        """Set up the memory of a run that has just been created."""
+        self.depths[run.id] = [0]
+        if run.deadline_ms:
+            due = run.created_ns // 1_000_000 + run.deadline_ms
+            self.timers.add(Due(due, "run-deadline", run.id))
+        self.watch_deadline(run, 0)
+
+    def add_child(self, run: RunState, parent: int) -> None:
+        """Set up the memory of an action that has just been added."""
+        depths = self.depths[run.id]
+        depths.append(depths[parent] + 1)
+
+    def watch_deadline(self, run: RunState, ordinal: int) -> None:
+        """Set the timer of the action's own deadline, if it has one."""
+        action = run.actions[ordinal]
+        if action.rules.deadline_ms:
+            due = action.requested_ns // 1_000_000 + action.rules.deadline_ms
+            self.timers.add(Due(due, "deadline", run.id, ordinal))
+
+    def close_run(self, run: RunState) -> None:
+        """Let go of what was kept for a run that is over."""
+        self.depths.pop(run.id, None)
+        self.busy_runs.pop(run.id, None)
+        self.aside.pop(run.id, None)
+        for ordinal, action in enumerate(run.actions):
+            if action.children:
+                self.busy_parents.pop((run.id, ordinal), None)
+                self.aside.pop((run.id, ordinal), None)
+        self.finished.append(run.id)
+
+
+def rebuild(state: ShardState, config: SchedulerConfig, secret: bytes) -> Book:
+    """Return the memory of a leader that has just folded the whole log."""
+    book = Book(state, config, secret)
+    for run in state.runs.values():
+        if run.decidable and run.actions:
+            _rebuild_run(book, run)
+    return book
+
+
+def _rebuild_run(book: Book, run: RunState) -> None:
+    book.open_run(run)
+    for ordinal, action in enumerate(run.actions):
+        if ordinal:
+            book.add_child(run, action.parent)
+            book.watch_deadline(run, ordinal)
+        if action.terminal:
+            continue
+        if action.token:
+            book.unclaimed.add(action.agent)
+            if book.counts(action):
+                book.note_busy(run, ordinal, 1)
+        if action.state in (State.READY, State.HELD):
+            if not run.paused:
+                book.make_ready(run, ordinal)
+        elif action.state in (State.BACKOFF, State.WAITING) and action.due_ms:
+            what = {State.BACKOFF: "backoff"}.get(State(action.state), action.kind)
+            book.timers.add(Due(action.due_ms, what, run.id, ordinal, action.attempt))
+        elif action.state in _LIVE and action.rules.runtime_max_ms:
+            since_ms = (action.started_ns or action.dispatched_ns) // 1_000_000
+            due = since_ms + action.rules.runtime_max_ms
+            book.timers.add(Due(due, "runtime", run.id, ordinal, action.attempt))
+        elif action.state == State.ABORTING:
+            due = state_ms(book.state) + action.rules.grace_ms + GRACE_MARGIN_MS
+            book.timers.add(Due(due, "grace", run.id, ordinal, action.attempt))
+
+
+#: How long after the grace period the agent's answer to a cancel is waited for.
+GRACE_MARGIN_MS: Final = 5_000
+
+
+def state_ms(state: ShardState) -> int:
+    """Return the time of the last frame folded, Unix ms."""
+    return state.ts_ns // 1_000_000

@@ -1,0 +1,73 @@
+"""One tick: what came in, in; events and effects, out. No I/O, no clock, no randomness.
+
+The order inside a tick is fixed (rule F8): reports, then commands, then timers, then placement.
+A report that has arrived therefore wins over a timeout that is due in the same tick.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from millstream_events.commands import ClientBatch
+from millstream_events.model import ShardEvent
+from millstream_events.reports import AgentBatch
+from millstream_scheduler.book import Book
+from millstream_scheduler.dispatch import place
+from millstream_scheduler.hear_commands import hear_commands
+from millstream_scheduler.hear_reports import hear_reports
+from millstream_scheduler.timeouts import (
+    check_silence,
+    fire_timers,
+    give_up_unclaimed,
+    hold_unmatched,
+)
+from millstream_scheduler.turn import Turn
+
+#: Silences and unmatched work are looked at this often.
+LOOK_ROUND_MS: Final = 500
+
+
+class Inputs(msgspec.Struct):
+    """Everything that a tick decides upon, beside the leader's memory."""
+
+    #: Unix time and the leader's monotonic clock.
+    now_ns: int
+    monotonic_ns: int
+    #: (pool, agent, batch) as they came in.
+    reports: Sequence[tuple[str, str, AgentBatch]] = ()
+    commands: Sequence[ClientBatch] = ()
+    #: Events of the shard itself that its own process reports: snapshots.
+    notes: Sequence[ShardEvent] = ()
+    #: Too many bytes or ticks are unacknowledged.
+    overloaded: bool = False
+    #: `<node>#<pid>` of the leader.
+    node: str = ""
+    #: Time to look at silences and unmatched work.
+    look_round: bool = False
+    #: The adoption window has just closed.
+    adoption_over: bool = False
+
+
+def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
+    """Decide one tick.
+
+    Returns:
+        The turn with its events (folded already) and effects, and whether ready work was left
+        over because the tick's bound was reached: then another tick is due at once.
+    """
+    turn = Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
+    for pool, agent, batch in inputs.reports:
+        hear_reports(turn, pool, agent, batch)
+    overloaded = inputs.overloaded or book.ready_count > book.config.ready_max
+    for commands in inputs.commands:
+        hear_commands(turn, commands, overloaded=overloaded, node=inputs.node)
+    for note in inputs.notes:
+        turn.record_shard(note)
+    if inputs.adoption_over:
+        give_up_unclaimed(turn)
+    fire_timers(turn)
+    if inputs.look_round:
+        check_silence(turn)
+        hold_unmatched(turn)
+    return turn, place(turn)

@@ -1,0 +1,246 @@
+"""What clients ask: one function for each command. A refusal says why and changes nothing."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from millstream_events import model as m
+from millstream_events.commands import (
+    AbortAction,
+    AbortRun,
+    Accepted,
+    AgentDescribed,
+    ClientBatch,
+    Command,
+    DescribeShard,
+    PauseRun,
+    Rejected,
+    ResolveName,
+    ResumeRun,
+    ShardDescribed,
+    SubmitRun,
+    WatchRun,
+)
+from millstream_events.ids import is_run_id
+from millstream_events.phases import State
+from millstream_events.state import RunState, name_key
+from millstream_scheduler.outcomes import abort_action, abort_run, run_released
+from millstream_scheduler.placement import Seat
+from millstream_scheduler.requests import look_up
+from millstream_scheduler.turn import Turn
+
+#: What a client is told to wait when the shard cannot take more.
+BUSY_RETRY_MS: Final = 200
+
+
+def hear_commands(turn: Turn, batch: ClientBatch, *, overloaded: bool, node: str) -> None:
+    """Carry out what one client asks.
+
+    Args:
+        turn: The tick.
+        batch: Commands in the order in which the client sent them.
+        overloaded: New runs are answered `busy`.
+        node: Name and pid of this leader, for `DescribeShard`.
+    """
+    for command in batch.items:
+        if isinstance(command, SubmitRun):
+            _submit(turn, batch.sender, command, overloaded=overloaded)
+        elif isinstance(command, DescribeShard):
+            _describe(turn, batch.sender, command, node)
+        else:
+            _COMMANDS[type(command)](turn, batch.sender, command)
+
+
+def _submit(turn: Turn, client: str, command: SubmitRun, *, overloaded: bool) -> None:
+    if not is_run_id(command.run):
+        _refuse(turn, client, command, "invalid", f"{command.run[:80]!r} is no run id")
+        return
+    run_id = command.run
+    if command.name:
+        # An alias is unique inside its project; the first run that had it keeps it.
+        run_id = turn.state.names.get(name_key(command.project, command.name), run_id)
+    run = turn.state.runs.get(run_id)
+    if run is not None and run.rev:
+        if run.body != command.body:
+            text = f"a run named {command.name!r} exists ({run_id}) and asks for something else"
+            _refuse(turn, client, command, "name-taken", text)
+        else:
+            _accept(turn, client, command.command, run)
+        return
+    if overloaded:
+        _refuse(turn, client, command, "busy", "the shard has too much in flight", BUSY_RETRY_MS)
+        return
+    run = turn.state.runs[run_id] = RunState(run_id)
+    turn.record(
+        run,
+        m.RunCreated(
+            0,
+            source=command.command,
+            run=run_id,
+            project=command.project,
+            domain=command.domain,
+            name=command.name,
+            task=command.task,
+            inputs=command.inputs,
+            policy=command.policy,
+            bundle=command.bundle,
+            body=command.body,
+            labels=command.labels,
+            who=command.who or client,
+            origin=command.origin,
+            deadline_ms=command.deadline_ms,
+            cache_mode=command.cache_mode,
+            cache_key=command.cache_key,
+            context=command.context,
+        ),
+    )
+    turn.book.open_run(run)
+    _accept(turn, client, command.command, run)
+    look_up(turn, run, 0)
+
+
+def _watch(turn: Turn, client: str, command: WatchRun) -> None:
+    run = turn.state.runs.get(command.run)
+    if run is None:
+        _refuse(turn, client, command, "no-such-run", f"no run {command.run}")
+    elif run.finished:
+        turn.effects.clients_durable[client].append(run_released(run))
+    else:
+        turn.book.watchers.setdefault(run.id, set()).add(client)
+
+
+def _abort_run(turn: Turn, client: str, command: AbortRun) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is not None:
+        abort_run(
+            turn,
+            run,
+            who=command.who,
+            why=command.reason or "aborted by request",
+            timed_out=False,
+            source=command.command,
+        )
+        _accept(turn, client, command.command, run)
+
+
+def _abort_action(turn: Turn, client: str, command: AbortAction) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is None:
+        return
+    # A finished run may have let go of its actions; there is nothing left to abort.
+    if not run.finished:
+        if not 0 <= command.action < len(run.actions):
+            text = f"run {run.id} has no action a{command.action}"
+            _refuse(turn, client, command, "no-such-action", text)
+            return
+        abort_action(
+            turn,
+            run,
+            command.action,
+            why="user",
+            who=command.who,
+            reason=command.reason,
+            source=command.command,
+        )
+    _accept(turn, client, command.command, run)
+
+
+def _pause(turn: Turn, client: str, command: PauseRun) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is not None:
+        if not run.paused and not run.finished:
+            event = m.RunPaused(0, source=command.command, who=command.who, why=command.reason)
+            turn.record(run, event)
+        _accept(turn, client, command.command, run)
+
+
+def _resume(turn: Turn, client: str, command: ResumeRun) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is None:
+        return
+    if run.paused and not run.finished:
+        event = m.RunResumed(0, source=command.command, who=command.who, why=command.reason)
+        turn.record(run, event)
+        for ordinal, action in enumerate(run.actions):
+            if action.state in (State.READY, State.HELD):
+                turn.book.make_ready(run, ordinal)
+    _accept(turn, client, command.command, run)
+
+
+def _resolve(turn: Turn, client: str, command: ResolveName) -> None:
+    run_id = turn.state.names.get(name_key(command.project, command.name))
+    if run_id is None:
+        text = f"no run is named {command.name!r} in project {command.project!r}"
+        _refuse(turn, client, command, "no-such-run", text)
+    else:
+        _accept(turn, client, command.command, turn.state.runs[run_id])
+
+
+def _describe(turn: Turn, client: str, command: DescribeShard, node: str) -> None:
+    state = turn.state
+    agents = tuple(_agent_described(turn, seat) for seat in turn.book.seats.values())
+    name, _, pid = node.rpartition("#")
+    turn.effects.clients_now[client].append(
+        ShardDescribed(
+            command.command,
+            state.shard,
+            name,
+            state.epoch,
+            int(pid),
+            agents,
+            runs_live=len(turn.book.depths),
+            actions_queued=turn.book.ready_count,
+        )
+    )
+
+
+def _agent_described(turn: Turn, seat: Seat) -> AgentDescribed:
+    return AgentDescribed(
+        seat.agent,
+        seat.hello.pool,
+        seat.hello.region,
+        seat.hello.cluster,
+        seat.hello.labels,
+        seat.hello.slots,
+        len(seat.live),
+        seat.credit,
+        (turn.monotonic_ns - seat.heard_ns) // 1_000_000,
+        seat.hello.pid,
+        seat.workers,
+    )
+
+
+def _decidable(turn: Turn, client: str, command: Command, run_id: str) -> RunState | None:
+    run = turn.state.runs.get(run_id)
+    if run is None:
+        _refuse(turn, client, command, "no-such-run", f"no run {run_id}")
+        return None
+    if run.quarantine:
+        _refuse(turn, client, command, "suspect-run", f"run {run_id}: {run.quarantine}")
+        return None
+    return run
+
+
+def _accept(turn: Turn, client: str, command: bytes, run: RunState) -> None:
+    turn.effects.clients_durable[client].append(Accepted(command, run.id, run.rev))
+
+
+def _refuse(
+    turn: Turn, client: str, command: Command, code: str, reason: str, retry_ms: int = 0
+) -> None:
+    # Kept for audit, but for `busy`, which a loaded client repeats many times a second.
+    if code != "busy":
+        turn.record_shard(
+            m.CommandRejected(0, command=command.command, code=code, by=client, reason=reason)
+        )
+    refusal = Rejected(command.command, code, reason, retry_ms)
+    turn.effects.clients_now[client].append(refusal)
+
+
+_COMMANDS: Final[Mapping[type[Command], Callable[[Turn, str, Any], None]]] = {
+    WatchRun: _watch,
+    AbortRun: _abort_run,
+    AbortAction: _abort_action,
+    PauseRun: _pause,
+    ResumeRun: _resume,
+    ResolveName: _resolve,
+}

@@ -1,0 +1,355 @@
+"""What agents report: one function for each report that is about the agent or its attempts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from millstream_events import model as m
+from millstream_events.phases import State
+from millstream_events.reports import (
+    UNNUMBERED,
+    AgentBatch,
+    AskChildren,
+    AskJournal,
+    CancelChild,
+    Credit,
+    Failed,
+    Forget,
+    Goodbye,
+    Hello,
+    Lost,
+    Parked,
+    RecordTrace,
+    Repeat,
+    Report,
+    Returned,
+    SayHello,
+    SetTimer,
+    StartAction,
+    Started,
+    Succeeded,
+)
+from millstream_events.state import ActionState, RunState
+from millstream_events.values import ErrorRecord
+from millstream_scheduler import requests
+from millstream_scheduler.outcomes import action_ended, finish_aborted, settle_failure
+from millstream_scheduler.placement import Seat
+from millstream_scheduler.timers import Due
+from millstream_scheduler.turn import Turn
+
+
+def hear_reports(turn: Turn, pool: str, agent: str, batch: AgentBatch) -> None:
+    """Fold what one agent says, in its order; a gap in the numbers is asked for again."""
+    seat = turn.book.seats.get(agent)
+    if seat is None or seat.incarnation != batch.incarnation:
+        if not any(isinstance(item, Hello) for item in batch.items):
+            turn.book.strangers[agent] = (pool, batch.region, batch.incarnation)
+            turn.order_now(agent, SayHello())
+            return
+        seat = None
+    number = batch.first
+    if seat is not None and number > seat.next_number:
+        turn.order_now(agent, Repeat(seat.next_number))
+    for item in batch.items:
+        if isinstance(item, Hello):
+            seat = _hello(turn, pool, agent, batch, item)
+            continue
+        numbered = not isinstance(item, UNNUMBERED)
+        if seat is None:
+            # Outcomes of a former incarnation, ahead of the introduction: they count by
+            # their tokens, and must be folded before what it held is given up.
+            _REPORTS[type(item)](turn, agent, item)
+            number += numbered
+            continue
+        seat.heard_ns = turn.monotonic_ns
+        if not numbered:
+            _REPORTS[type(item)](turn, agent, item)
+            continue
+        if number == seat.next_number:
+            _REPORTS[type(item)](turn, agent, item)
+            seat.next_number = number + 1
+        number += 1
+    if seat is not None and number > batch.first:
+        # Repeats are acknowledged again: the first acknowledgement may have been lost.
+        turn.effects.acks[agent] = seat.next_number - 1
+
+
+def _hello(turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello) -> Seat:
+    before = turn.book.seats.get(agent)
+    folded = turn.state.agents.get(agent)
+    same = before is not None and before.incarnation == batch.incarnation
+    if before is not None and same and hello.generation < before.generation:
+        return before  # Late: a newer introduction has been heard.
+    seat = Seat(agent, batch.incarnation, hello, turn.monotonic_ns)
+    ahead = 0
+    for item in batch.items:
+        if isinstance(item, Hello):
+            break
+        ahead += not isinstance(item, UNNUMBERED)
+    seat.next_number = batch.first + ahead
+    if before is not None and same:
+        seat.next_number = max(seat.next_number, before.next_number)
+        seat.bundles = before.bundles
+    turn.book.seats[agent] = seat
+    turn.book.unclaimed.discard(agent)
+    if folded is None or not folded.present or folded.incarnation != batch.incarnation:
+        turn.record_shard(
+            m.PoolSeen(
+                0,
+                pool=pool,
+                agent=agent,
+                region=hello.region,
+                cluster=hello.cluster,
+                labels=hello.labels,
+                slots=hello.slots,
+                incarnation=batch.incarnation,
+            )
+        )
+    restarted = folded is not None and folded.incarnation != batch.incarnation
+    _reconcile(turn, seat, restarted=restarted)
+    return seat
+
+
+def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
+    """Compare what the agent holds with what the log says that it holds."""
+    holding = {held.token: held for held in seat.hello.holding}
+    for run, ordinal in live_on(turn, seat.agent):
+        action = run.actions[ordinal]
+        if holding.pop(action.token, None) is not None:
+            seat.live[action.token] = (run.id, ordinal)
+        elif restarted:
+            lose(turn, run, ordinal, "agent-restarted")
+        elif action.generation < seat.generation:
+            give_back(turn, run, ordinal, "never-arrived")
+    for token in holding:
+        turn.order_now(seat.agent, Forget(token))
+
+
+def live_on(turn: Turn, agent: str) -> list[tuple[RunState, int]]:
+    """Return the attempts that, by the log, an agent holds."""
+    return [
+        (run, ordinal)
+        for run_id in turn.book.depths
+        if (run := turn.state.runs[run_id]).live_actions
+        for ordinal, action in enumerate(run.actions)
+        if action.token and action.agent == agent
+    ]
+
+
+def lose(
+    turn: Turn,
+    run: RunState,
+    ordinal: int,
+    why: str,
+    *,
+    silence_ms: int = 0,
+    limit_ms: int = 0,
+    figures: tuple[tuple[str, int], ...] = (),
+) -> None:
+    """Record that nobody will report on an attempt, and decide what follows."""
+    action = run.actions[ordinal]
+    _forget_live(turn, action)
+    turn.record(
+        run,
+        m.AttemptLost(
+            ordinal,
+            action.attempt,
+            action.last_rev,
+            token=action.token,
+            why=why,
+            silence_ms=silence_ms,
+            limit_ms=limit_ms,
+            figures=figures,
+        ),
+    )
+    at_most_once = not action.rules.idempotent
+    error = ErrorRecord(
+        "system",
+        "WorkerCrashedError" if why == "worker-crashed" else "WorkerLostError",
+        _LOST_TEXT.get(why, why).format(agent=action.agent, silence_s=silence_ms / 1000),
+        retryable=not at_most_once,
+        figures=figures,
+    )
+    settle_failure(turn, run, ordinal, error)
+
+
+def give_back(turn: Turn, run: RunState, ordinal: int, why: str) -> None:
+    """Make an attempt ready again that never started; at most once cannot prove that."""
+    action = run.actions[ordinal]
+    if action.state == State.ABORTING:
+        _forget_live(turn, action)
+        finish_aborted(turn, run, ordinal)
+        return
+    proven = why != "never-arrived"
+    if (not action.rules.idempotent and not proven) or action.state != State.DISPATCHED:
+        lose(turn, run, ordinal, "not-adopted")
+        return
+    _forget_live(turn, action)
+    turn.record(
+        run,
+        m.AttemptReturned(ordinal, action.attempt, action.last_rev, token=action.token, why=why),
+    )
+    if not run.paused:
+        turn.book.make_ready(run, ordinal)
+
+
+def _forget_live(turn: Turn, action: ActionState) -> None:
+    seat = turn.book.seats.get(action.agent)
+    if seat is not None:
+        seat.live.pop(action.token, None)
+
+
+_LOST_TEXT: Final = {
+    "worker-crashed": "the worker process died",
+    "agent-restarted": "agent {agent} was restarted",
+    "agent-silent": "agent {agent} has been silent for {silence_s:.1f} s",
+    "not-adopted": "agent {agent} did not say that it holds the attempt",
+}
+
+# ------------------------------------------------------------------ attempts
+
+
+def _attempt(turn: Turn, run_id: str, ordinal: int, token: bytes) -> RunState | None:
+    """Return the run if the report is about the action's current attempt (rule F6)."""
+    run = turn.state.runs.get(run_id)
+    if run is None or not run.decidable or ordinal >= len(run.actions):
+        return None
+    return run if run.actions[ordinal].token == token else None
+
+
+def _started(turn: Turn, agent: str, report: Started) -> None:
+    del agent
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is None:
+        return
+    action = run.actions[report.action]
+    turn.record(
+        run,
+        m.AttemptStarted(
+            report.action,
+            action.attempt,
+            action.last_rev,
+            token=report.token,
+            worker=report.worker,
+            pid=report.pid,
+            started_ns=report.started_ns,
+        ),
+    )
+    if action.rules.runtime_max_ms:
+        due_ms = turn.now_ms + action.rules.runtime_max_ms
+        turn.book.timers.add(Due(due_ms, "runtime", run.id, report.action, action.attempt))
+
+
+def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
+    _drop_live(turn, agent, report.token)
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is None:
+        return
+    action = run.actions[report.action]
+    effective = turn.record(
+        run,
+        m.AttemptSucceeded(
+            report.action,
+            action.attempt,
+            action.last_rev,
+            token=report.token,
+            output=report.output,
+            worker=report.worker,
+            started_ns=report.started_ns,
+            ended_ns=report.ended_ns,
+            usage=report.usage,
+        ),
+    )
+    if effective:
+        action_ended(turn, run, report.action)
+    elif action.state == State.ABORTING:
+        finish_aborted(turn, run, report.action)  # F7: the abort was first in the log.
+
+
+def _failed(turn: Turn, agent: str, report: Failed) -> None:
+    _drop_live(turn, agent, report.token)
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is None:
+        return
+    action = run.actions[report.action]
+    effective = turn.record(
+        run,
+        m.AttemptFailed(
+            report.action,
+            action.attempt,
+            action.last_rev,
+            token=report.token,
+            error=report.error,
+            worker=report.worker,
+            started_ns=report.started_ns,
+            ended_ns=report.ended_ns,
+            usage=report.usage,
+        ),
+    )
+    if effective:
+        settle_failure(turn, run, report.action, report.error)
+
+
+def _lost(turn: Turn, agent: str, report: Lost) -> None:
+    _drop_live(turn, agent, report.token)
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is not None:
+        lose(turn, run, report.action, report.why, figures=report.figures)
+
+
+def _returned(turn: Turn, agent: str, report: Returned) -> None:
+    _drop_live(turn, agent, report.token)
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is not None:
+        give_back(turn, run, report.action, report.why)
+
+
+def _parked(turn: Turn, agent: str, report: Parked) -> None:
+    del agent
+    run = _attempt(turn, report.run, report.action, report.token)
+    if run is not None:
+        action = run.actions[report.action]
+        turn.record(
+            run,
+            m.AttemptParked(report.action, action.attempt, action.last_rev, token=report.token),
+        )
+
+
+def _credit(turn: Turn, agent: str, report: Credit) -> None:
+    seat = turn.book.seats.get(agent)
+    if seat is not None and report.generation == seat.generation:
+        seat.granted = max(seat.granted, report.granted)
+        seat.workers = report.workers
+
+
+def _goodbye(turn: Turn, agent: str, report: Goodbye) -> None:
+    seat = turn.book.seats.get(agent)
+    if seat is None or seat.generation != report.generation:
+        return
+    for run, ordinal in live_on(turn, agent):
+        give_back(turn, run, ordinal, "draining")
+    del turn.book.seats[agent]
+    turn.record_shard(m.PoolDrained(0, pool=seat.hello.pool, agent=agent))
+
+
+def _drop_live(turn: Turn, agent: str, token: bytes) -> None:
+    seat = turn.book.seats.get(agent)
+    if seat is not None:
+        seat.live.pop(token, None)
+
+
+_REPORTS: Final[Mapping[type[Report], Callable[[Turn, str, Any], None]]] = {
+    Credit: _credit,
+    Started: _started,
+    Succeeded: _succeeded,
+    Failed: _failed,
+    Lost: _lost,
+    Returned: _returned,
+    Parked: _parked,
+    StartAction: requests.start_action,
+    SetTimer: requests.set_timer,
+    RecordTrace: requests.record_trace,
+    CancelChild: requests.cancel_child,
+    AskChildren: requests.ask_children,
+    AskJournal: requests.ask_journal,
+    Goodbye: _goodbye,
+}

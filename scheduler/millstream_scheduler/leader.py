@@ -1,0 +1,269 @@
+"""The leader's tick: drain, decide, append, act. The loop decides nothing itself.
+
+A tick drains what came in, lets `decide` decide, seals the frames and hands them to the
+`Appender`, sends what may go at once, and keeps the rest behind the acknowledgement of the
+tick's last frame. With too much unacknowledged it waits: load makes frames larger, not more
+numerous (design: architecture.md 2.4).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import structlog
+
+from millstream_events import subjects
+from millstream_events.codec import decoder_of
+from millstream_events.commands import ClientBatch, Rejected, Reply, SubmitRun
+from millstream_events.endpoint import Endpoint
+from millstream_events.model import ShardEvent
+from millstream_events.ports import Bus, Clock, EventLog
+from millstream_events.reports import AgentBatch
+from millstream_events.seal import seal
+from millstream_events.state import collapse
+from millstream_scheduler.appender import Appender
+from millstream_scheduler.book import Book
+from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide
+from millstream_scheduler.effects import Effects
+from millstream_scheduler.speaker import Speaker
+from millstream_scheduler.turn import Turn
+
+log = structlog.get_logger()
+
+#: Batches that wait for a tick; further ones are dropped, and their senders repeat them.
+_INBOX_BATCHES_MAX: Final = 65_536
+#: One tick takes at most so many batches of reports, and of at most so many commands each,
+#: so that it stays short and the lease is renewed between ticks.
+_BATCHES_MAX: Final = 16
+_COMMANDS_MAX: Final = 64
+_ANNOUNCE_S: Final = 1.0
+_FULL_RETRY_MS: Final = 500
+
+
+class _Gated(msgspec.Struct):
+    """Effects that wait until the log is durable up to `gate_seq`."""
+
+    gate_seq: int
+    effects: Effects
+    finished: list[str]
+
+
+class Leader:
+    """Leads one shard from an elected epoch until it is stopped or deposed."""
+
+    def __init__(
+        self,
+        book: Book,
+        event_log: EventLog,
+        bus: Bus,
+        clock: Clock,
+        *,
+        endpoint: Endpoint,
+        node: str,
+    ) -> None:
+        self._book = book
+        self._state = book.state
+        self._bus = bus
+        self._clock = clock
+        self._endpoint = endpoint
+        #: `<node>#<pid>`.
+        self._node = node
+        self._loop = asyncio.get_running_loop()
+        #: Resolved with the reason when this leader has stopped.
+        self.deposed: asyncio.Future[str] = self._loop.create_future()
+        self._speaker = Speaker(book, bus, endpoint)
+        self._appender = Appender(
+            event_log,
+            epoch=book.state.epoch,
+            durable_seq=book.state.seq,
+            on_durable=self._on_durable,
+            on_deposed=self._depose,
+        )
+        self._reports: list[tuple[str, str, AgentBatch]] = []
+        self._commands: list[ClientBatch] = []
+        self._decode_report = decoder_of(AgentBatch)
+        self._decode_command = decoder_of(ClientBatch)
+        self._notes: list[ShardEvent] = []
+        self._gated: deque[_Gated] = deque()
+        self._scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._announcer: asyncio.TimerHandle | None = None
+        self._next_look_ns = 0
+        self._adoption_ends_ns = clock.monotonic_ns() + book.config.adopt_ms * 1_000_000
+        self._ends: list[Callable[[], None]] = []
+        self.events_written = 0
+        #: Messages that could not be read, or had no room in the inbox.
+        self.dropped = 0
+
+    # -------------------------------------------------------------- life
+
+    def start(self) -> None:
+        """Listen, announce the epoch, and tick."""
+        ns, shard = self._endpoint.namespace, self._endpoint.shard_name
+        self._ends = [
+            self._bus.subscribe(subjects.report_subject(ns, shard, "*", "*"), self._on_report),
+            self._bus.subscribe(subjects.command_subject(ns, shard, "*"), self._on_command),
+        ]
+        self._announce()
+        self._wake()
+
+    def stop(self, why: str = "stopped") -> None:
+        """Stop listening and ticking; appends in flight are left to their fate."""
+        for end in self._ends:
+            end()
+        self._ends = []
+        self._appender.stop()
+        for timer in (self._timer, self._announcer):
+            if timer is not None:
+                timer.cancel()
+        if not self.deposed.done():
+            self.deposed.set_result(why)
+
+    def note(self, event: ShardEvent) -> None:
+        """Have an event of the shard itself recorded by the next tick."""
+        self._notes.append(event)
+        self._wake()
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing is unacknowledged."""
+        return self._appender.quiet
+
+    @property
+    def durable_seq(self) -> int:
+        """Sequence up to which everything is known to be durable."""
+        return self._appender.durable_seq
+
+    def _announce(self) -> None:
+        self._speaker.announce(self._node)
+        self._announcer = self._loop.call_later(_ANNOUNCE_S, self._announce)
+
+    def _depose(self, why: str) -> None:
+        log.warning("leader_deposed", shard=self._state.shard, why=why)
+        self.stop(why)
+
+    # -------------------------------------------------------------- in
+
+    def _on_report(self, subject: str, payload: bytes) -> None:
+        batch = self._decode_report(payload)
+        if batch is None or len(self._reports) >= _INBOX_BATCHES_MAX:
+            self.dropped += 1
+            return
+        pool, agent = subjects.sender_of(subject)
+        self._reports.append((pool, agent, batch))
+        self._wake()
+
+    def _on_command(self, _: str, payload: bytes) -> None:
+        batch = self._decode_command(payload)
+        if batch is None or len(self._commands) >= _INBOX_BATCHES_MAX:
+            self.dropped += 1
+            return
+        if self._appender.full:
+            batch = self._refuse_submissions(batch)
+        for start in range(0, len(batch.items), _COMMANDS_MAX):
+            part = batch.items[start : start + _COMMANDS_MAX]
+            self._commands.append(ClientBatch(batch.sender, part))
+        self._wake()
+
+    def _refuse_submissions(self, batch: ClientBatch) -> ClientBatch:
+        # With a full store no tick runs, so new runs are refused here, and nothing else.
+        kept = tuple(item for item in batch.items if not isinstance(item, SubmitRun))
+        refused: list[Reply] = [
+            Rejected(item.command, "storage-full", "the log's store is full", _FULL_RETRY_MS)
+            for item in batch.items
+            if isinstance(item, SubmitRun)
+        ]
+        if refused:
+            self._speaker.tell_client(batch.sender, refused)
+        return ClientBatch(batch.sender, kept)
+
+    # -------------------------------------------------------------- the tick
+
+    def _wake(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._tick)
+
+    def _tick(self) -> None:
+        self._scheduled = False
+        config = self._book.config
+        if self.deposed.done() or self._appender.in_doubt:
+            return
+        if len(self._gated) >= config.ticks_in_flight_max:
+            return  # The next acknowledgement wakes us.
+        now_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
+        look_round = monotonic_ns >= self._next_look_ns
+        if look_round:
+            self._next_look_ns = monotonic_ns + LOOK_ROUND_MS * 1_000_000
+        adoption_over = 0 < self._adoption_ends_ns <= monotonic_ns
+        if adoption_over:
+            self._adoption_ends_ns = 0
+        inputs = Inputs(
+            now_ns,
+            monotonic_ns,
+            self._reports[:_BATCHES_MAX],
+            self._commands[:_BATCHES_MAX],
+            self._notes,
+            overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
+            node=self._node,
+            look_round=look_round,
+            adoption_over=adoption_over,
+        )
+        del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
+        self._notes = []
+        turn, more = decide(self._book, inputs)
+        self._carry_out(turn)
+        if more or self._reports or self._commands:
+            self._wake()
+        self._set_timer(turn.now_ms)
+
+    def _carry_out(self, turn: Turn) -> None:
+        """Append the tick's frames, then act on them: at once, or behind the last of them."""
+        frames = seal(self._state, turn.events, turn.shard_events, now_ns=turn.now_ns)
+        if frames:
+            self.events_written += sum(frame.events for frame in frames)
+            self._appender.append(frames)
+        effects = turn.effects
+        for agent, orders in effects.agents_now.items():
+            self._speaker.tell_agent(agent, orders)
+        for client, replies in effects.clients_now.items():
+            self._speaker.tell_client(client, replies)
+        finished, self._book.finished = self._book.finished, []
+        if effects.agents_durable or effects.clients_durable or effects.acks or finished:
+            self._gated.append(_Gated(self._state.seq, effects, finished))
+            self._release_durable()
+
+    def _set_timer(self, now_ms: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        wait_ms = float(LOOK_ROUND_MS)
+        next_ms = self._book.timers.next_ms
+        if next_ms is not None:
+            wait_ms = min(wait_ms, max(0.0, next_ms - now_ms))
+        self._timer = self._loop.call_later(wait_ms / 1000, self._wake)
+
+    # -------------------------------------------------------------- out
+
+    def _on_durable(self) -> None:
+        self._release_durable()
+        if self._reports or self._commands or len(self._book.classes):
+            self._wake()
+
+    def _release_durable(self) -> None:
+        """Send what has become true for good, and let go of runs that are over."""
+        durable_seq = self._appender.durable_seq
+        while self._gated and self._gated[0].gate_seq <= durable_seq:
+            gated = self._gated.popleft()
+            effects = gated.effects
+            for agent in dict.fromkeys((*effects.agents_durable, *effects.acks)):
+                self._speaker.tell_agent(
+                    agent, effects.agents_durable.get(agent, ()), effects.acks.get(agent)
+                )
+            for client, replies in effects.clients_durable.items():
+                self._speaker.tell_client(client, replies)
+            for run_id in gated.finished:
+                run = self._state.runs.get(run_id)
+                if run is not None and run.finished:
+                    collapse(run)

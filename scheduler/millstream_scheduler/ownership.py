@@ -1,0 +1,103 @@
+"""Who tries to lead: a lease that is renewed, watched, and given up in time.
+
+For liveness only. A lease that has not changed for `lease_ms` of a standby's own monotonic
+clock may be claimed by compare-and-set; a leader that could not renew for `lease_giveup_ms`
+stops by itself. No wall clock is compared, and a mistake costs a takeover, never a wrong
+event: the log's fence decides (design: architecture.md 3.2). The lease is read by polling,
+because a watch can stay blind for 16 s after a server restart.
+"""
+
+import asyncio
+from typing import Final
+
+import msgspec
+import structlog
+
+from millstream_events.errors import LogUnavailableError, StaleWriterError
+from millstream_events.ports import Clock, LeaseStore
+from millstream_events.subjects import lease_key
+from millstream_scheduler.config import SchedulerConfig
+
+log = structlog.get_logger()
+
+_ENCODER: Final = msgspec.msgpack.Encoder()
+
+
+class LeaseValue(msgspec.Struct, frozen=True, array_like=True):
+    """What the holder writes; it changes with each renewal, which is what a standby watches."""
+
+    node: str
+    nonce: str
+    renewals: int
+
+
+class Lease:
+    """The shard's lease, as one process holds or seeks it."""
+
+    def __init__(
+        self, store: LeaseStore, clock: Clock, config: SchedulerConfig, *, nonce: str
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._config = config
+        self._key = lease_key(config.endpoint.shard_name)
+        self._nonce = nonce
+        self._revision = 0
+        self._renewals = 0
+
+    async def acquire(self) -> None:
+        """Return once this process holds the lease."""
+        seen_revision = -1
+        seen_ns = 0
+        while True:
+            try:
+                found = await self._store.read(self._key)
+                revision = 0 if found is None else found[1]
+                now_ns = self._clock.monotonic_ns()
+                if revision != seen_revision:
+                    seen_revision, seen_ns = revision, now_ns
+                waited_ms = (now_ns - seen_ns) // 1_000_000
+                if revision == 0 or waited_ms >= self._config.lease_ms:
+                    self._revision = await self._store.write(self._key, self._value(), revision)
+                    return
+            except StaleWriterError:
+                seen_revision = -1  # Somebody else was faster.
+            except LogUnavailableError as exc:
+                log.warning("lease_unreachable", why=str(exc))
+            await asyncio.sleep(self._config.lease_renew_ms / 1000)
+
+    async def keep(self) -> str:
+        """Renew until that is refused or has failed for too long; return why it ended."""
+        renewed_ns = self._clock.monotonic_ns()
+        while True:
+            await asyncio.sleep(self._config.lease_renew_ms / 1000)
+            left_s = self._config.lease_giveup_ms / 1000 - self._since_s(renewed_ns)
+            # One try after a stall of our own: while the revision is ours nobody has claimed.
+            left_s = max(left_s, self._config.lease_renew_ms / 1000)
+            started_ns = self._clock.monotonic_ns()
+            try:
+                async with asyncio.timeout(left_s):
+                    self._revision = await self._store.write(
+                        self._key, self._value(), self._revision
+                    )
+                renewed_ns = started_ns
+            except StaleWriterError:
+                return "another process holds the lease"
+            except (LogUnavailableError, TimeoutError) as exc:
+                log.warning("lease_unreachable", why=str(exc) or "no answer in time")
+                if self._since_s(renewed_ns) * 1000 >= self._config.lease_giveup_ms:
+                    return "the lease could not be renewed in time"
+
+    async def resign(self) -> None:
+        """Give the lease up, so that a standby need not wait."""
+        try:
+            await self._store.delete(self._key, self._revision)
+        except LogUnavailableError as exc:
+            log.warning("lease_unreachable", why=str(exc))
+
+    def _value(self) -> bytes:
+        self._renewals += 1
+        return _ENCODER.encode(LeaseValue(self._config.node, self._nonce, self._renewals))
+
+    def _since_s(self, then_ns: int) -> float:
+        return (self._clock.monotonic_ns() - then_ns) / 1e9

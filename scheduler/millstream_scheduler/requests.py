@@ -1,0 +1,225 @@
+"""What running attempts ask for: children, timers, traces, cancels, answers."""
+
+from typing import Final
+
+from millstream_events import model as m
+from millstream_events.phases import State
+from millstream_events.reports import (
+    JOURNAL_BYTES_MAX,
+    AskChildren,
+    AskJournal,
+    CancelChild,
+    Forget,
+    JournalEntry,
+    JournalPage,
+    RecordTrace,
+    Refuse,
+    SetTimer,
+    StartAction,
+)
+from millstream_events.state import ActionState, RunState
+from millstream_events.values import Inline
+from millstream_scheduler.outcomes import abort_action, action_ended, release_to_parent
+from millstream_scheduler.timers import Due
+from millstream_scheduler.turn import Turn
+
+_ENTRY_BYTES: Final = 64
+
+
+def caller(
+    turn: Turn, agent: str, run_id: str, ordinal: int, token: bytes
+) -> tuple[RunState, ActionState] | None:
+    """Return the run and the action whose *current* attempt asks, or None after a `Forget`.
+
+    An attempt that is not current (its action ended, was lost, runs elsewhere) is told to end:
+    nothing that it asks takes effect (rule F6).
+    """
+    run = turn.state.runs.get(run_id)
+    if run is not None and run.decidable and ordinal < len(run.actions):
+        action = run.actions[ordinal]
+        if action.token == token:
+            return run, action
+    turn.order_now(agent, Forget(token))
+    return None
+
+
+def start_action(turn: Turn, agent: str, request: StartAction) -> None:
+    """Create the child that an attempt calls, or answer for the one that exists (rule F9)."""
+    found = caller(turn, agent, request.run, request.parent, request.token)
+    if found is None:
+        return
+    run, parent = found
+    known = run.ordinals.get(request.id)
+    if known is not None:
+        if run.actions[known].terminal:
+            release_to_parent(turn, run, known)
+        return
+    if run.aborting or parent.state == State.ABORTING:
+        return  # The parent has been told to end; its own end answers for its calls.
+    if len(run.actions) >= turn.book.config.run_actions_max:
+        limit = turn.book.config.run_actions_max
+        text = f"run {run.id} has {limit} actions, the most that one run may have"
+        refusal = Refuse(run.id, request.token, request.id, "too-many-children", text)
+        turn.order_now(agent, refusal)
+        return
+    ordinal = len(run.actions)
+    effective = turn.record(
+        run,
+        m.ActionRequested(
+            ordinal,
+            0,
+            parent.last_rev,
+            id=request.id,
+            parent=request.parent,
+            kind=request.kind,
+            task=request.task,
+            inputs=request.inputs,
+            inputs_hash=request.inputs_hash,
+            group=request.group,
+            k=request.k,
+            policy=request.policy,
+            cache_key=request.cache_key,
+            cache_mode=request.cache_mode,
+        ),
+    )
+    assert effective, (run.id, ordinal)
+    turn.book.add_child(run, request.parent)
+    turn.book.watch_deadline(run, ordinal)
+    look_up(turn, run, ordinal)
+
+
+def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
+    """Take a new action's outcome from the cache, or make it ready."""
+    action = run.actions[ordinal]
+    if action.cache_key and action.cache_mode == 0:
+        hit = turn.state.cache.get(action.cache_key)
+        if hit is not None:
+            turn.record(
+                run,
+                m.CacheHit(
+                    ordinal,
+                    0,
+                    action.last_rev,
+                    key=action.cache_key,
+                    source_run=hit.run,
+                    source_action=hit.action,
+                    output=hit.output,
+                ),
+            )
+            action_ended(turn, run, ordinal)
+            return
+    if not run.paused:
+        turn.book.make_ready(run, ordinal)
+
+
+def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
+    """Start a durable sleep, or answer for the one that exists."""
+    found = caller(turn, agent, request.run, request.parent, request.token)
+    if found is None:
+        return
+    run, parent = found
+    known = run.ordinals.get(request.id)
+    if known is not None:
+        if run.actions[known].terminal:
+            release_to_parent(turn, run, known)
+        return
+    if run.aborting or parent.state == State.ABORTING:
+        return
+    ordinal = len(run.actions)
+    turn.record(
+        run,
+        m.TimerSet(
+            ordinal, 0, parent.last_rev, id=request.id, parent=request.parent, due_ms=request.due_ms
+        ),
+    )
+    turn.book.add_child(run, request.parent)
+    turn.book.timers.add(Due(request.due_ms, "timer", run.id, ordinal, 1))
+
+
+def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
+    """Record a finished trace step, once."""
+    found = caller(turn, agent, report.run, report.parent, report.token)
+    if found is None or report.id in found[0].ordinals:
+        return
+    run, parent = found
+    recorded = turn.record(
+        run,
+        m.TraceRecorded(
+            len(run.actions),
+            parent.attempt,
+            parent.last_rev,
+            id=report.id,
+            parent=report.parent,
+            token=report.token,
+            name=report.name,
+            inputs_hash=report.inputs_hash,
+            output=report.output,
+            error=report.error,
+            started_ns=report.started_ns,
+            ended_ns=report.ended_ns,
+        ),
+    )
+    if recorded:
+        turn.book.add_child(run, report.parent)
+
+
+def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
+    """Abort a child whose awaiting code was cancelled."""
+    found = caller(turn, agent, request.run, request.parent, request.token)
+    if found is None:
+        return
+    run, _ = found
+    known = run.ordinals.get(request.id)
+    if known is not None and run.actions[known].parent == request.parent:
+        abort_action(turn, run, known, why="cancelled")
+
+
+def ask_children(turn: Turn, agent: str, request: AskChildren) -> None:
+    """Release again what is over of the children that an attempt still waits for."""
+    found = caller(turn, agent, request.run, request.parent, request.token)
+    if found is None:
+        return
+    run, _ = found
+    for child in request.ids:
+        known = run.ordinals.get(child)
+        if known is not None and run.actions[known].terminal:
+            release_to_parent(turn, run, known)
+
+
+def ask_journal(turn: Turn, agent: str, request: AskJournal) -> None:
+    """Send one page of a journal."""
+    found = caller(turn, agent, request.run, request.action, request.token)
+    if found is None:
+        return
+    entries, following = journal(found[0], request.action, request.start)
+    turn.order_durable(agent, JournalPage(request.token, entries, following))
+
+
+def journal(run: RunState, ordinal: int, start: int) -> tuple[tuple[JournalEntry, ...], int]:
+    """Return the outcomes of an action's earlier calls from its child number `start` on.
+
+    Returns:
+        At most `JOURNAL_BYTES_MAX` of entries, and where the next page begins (0: nowhere).
+    """
+    entries: list[JournalEntry] = []
+    size_bytes = 0
+    children = run.actions[ordinal].children
+    for index in range(start, len(children)):
+        child = run.actions[children[index]]
+        if not child.terminal:
+            continue
+        if size_bytes > JOURNAL_BYTES_MAX:
+            return tuple(entries), index
+        entry = JournalEntry(child.id, children[index], child.phase, child.output, child.error)
+        entries.append(entry)
+        size_bytes += _ENTRY_BYTES + _size(entry)
+    return tuple(entries), 0
+
+
+def _size(entry: JournalEntry) -> int:
+    size = len(entry.output.content) if isinstance(entry.output, Inline) else 0
+    if entry.error is not None:
+        size += len(entry.error.message) + len(entry.error.traceback)
+        if isinstance(entry.error.pickled, Inline):
+            size += len(entry.error.pickled.content)
+    return size

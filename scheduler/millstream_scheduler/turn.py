@@ -1,0 +1,68 @@
+"""One tick's decision in the making: what is recorded, and what is to be done.
+
+`record` is the only way from a decision to the state: the event is folded at once, so that the
+next decision of the same tick sees it, and kept for the frame that will carry it.
+"""
+
+from collections import defaultdict
+
+from millstream_events import model as m
+from millstream_events.fold import apply, apply_shard
+from millstream_events.reports import Order
+from millstream_events.state import RunState
+from millstream_scheduler.book import Book
+from millstream_scheduler.effects import Effects
+
+
+class Turn:
+    """Decision(events, effects) of one tick."""
+
+    def __init__(self, book: Book, *, now_ns: int, monotonic_ns: int) -> None:
+        self.book = book
+        self.state = book.state
+        #: Hybrid clock: Unix time that never goes back within a shard.
+        self.now_ns = max(now_ns, book.state.ts_ns)
+        self.now_ms = self.now_ns // 1_000_000
+        #: The leader's own clock, for silences.
+        self.monotonic_ns = monotonic_ns
+        #: Events of each run, in order; one frame (or several, when there are many) each.
+        self.events: defaultdict[str, list[m.Event]] = defaultdict(list)
+        self.shard_events: list[m.Event] = []
+        self.effects = Effects()
+
+    def record(self, run: RunState, event: m.Event) -> bool:
+        """Record `event` and fold it; say whether it took effect."""
+        book = self.book
+        known = event.action < len(run.actions)
+        parent_of = event.parent if isinstance(event, _BIRTHS) else None
+        if parent_of is None:
+            parent_of = run.actions[event.action].parent if known else 0
+        was_parent = bool(run.actions) and book.counts(run.actions[parent_of])
+        was = known and book.counts(run.actions[event.action])
+        effective = apply(self.state, run, event, self.now_ns)
+        self.events[run.id].append(event)
+        if event.action < len(run.actions):
+            delta = book.counts(run.actions[event.action]) - was
+            if delta:
+                book.note_busy(run, event.action, delta)
+            if parent_of != event.action:
+                delta = book.counts(run.actions[parent_of]) - was_parent
+                if delta:
+                    book.note_busy(run, parent_of, delta)
+        return effective
+
+    def record_shard(self, event: m.Event) -> None:
+        """Record an event of the shard itself."""
+        apply_shard(self.state, event)
+        self.shard_events.append(event)
+
+    def order_now(self, agent: str, order: Order) -> None:
+        """Tell an agent at the end of the tick."""
+        self.effects.agents_now[agent].append(order)
+
+    def order_durable(self, agent: str, order: Order) -> None:
+        """Tell an agent once this tick's frames are durable."""
+        self.effects.agents_durable[agent].append(order)
+
+
+_BIRTHS = (m.ActionRequested, m.TraceRecorded, m.TimerSet, m.ConditionOpened)

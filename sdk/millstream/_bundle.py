@@ -1,0 +1,360 @@
+"""Packs the code of a run, so that a worker on another machine imports what the caller has.
+
+A bundle is a gzipped tar of source files with `millstream-bundle.json` beside them. The same
+files give the same bytes (no times, no owners, sorted), so its digest names the code. Modules
+go by name; a script's own file goes as `main`, and the worker loads it the way
+multiprocessing does, as `__mp_main__`. Only what no file holds (a REPL, a notebook) is pickled.
+"""
+
+import functools
+import gzip
+import io
+import os
+import site
+import sys
+import sysconfig
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Final, NamedTuple
+
+import msgspec
+
+from millstream._pickling import dump
+from millstream.errors import CodeBundleError
+from millstream_events.ids import Digest, digest_of
+
+MANIFEST: Final = "millstream-bundle.json"
+#: Most that the files of a bundle may take, before packing.
+BUNDLE_BYTES_MAX: Final = 256 * 1024 * 1024
+#: Folders that hold no code of the project.
+SKIPPED_DIRS: Final = frozenset({"site-packages", "dist-packages", "__pycache__", "node_modules"})
+_OWN_PACKAGES: Final = frozenset(
+    {
+        "millstream",
+        "millstream_console",
+        "millstream_events",
+        "millstream_executor",
+        "millstream_scheduler",
+    }
+)
+#: gzip level: most of the gain, a third of the time of 9.
+_GZIP_LEVEL: Final = 6
+_PACKAGE_DIRS: Final = frozenset({"site-packages", "dist-packages"})
+
+
+class Manifest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker does with a bundle."""
+
+    v: int = 1
+    root: str = ""
+    #: The script that was started, relative to the root; None: there is none.
+    main: str | None = None
+    #: Folders to put on `sys.path`, relative to the root, first one first.
+    sys_path: tuple[str, ...] = ()
+    #: `major.minor` that the code was loaded with.
+    python: str = ""
+    #: Modules to import when the worker starts.
+    modules: tuple[str, ...] = ()
+
+
+class Bundle(NamedTuple):
+    """Packed code and its name."""
+
+    digest: Digest
+    content: bytes
+
+
+class _Source(NamedTuple):
+    #: Relative to the root, with `/`.
+    name: str
+    path: Path
+    mtime_ns: int
+    size_bytes: int
+
+
+class _Loaded(NamedTuple):
+    """Answers "was anything imported since?" without looking at every module."""
+
+    total: int
+    last: str
+    search: tuple[str, ...]
+
+
+# ------------------------------------------------------------------ what was started
+
+
+def main_script() -> Path | None:
+    """Return the file of the script that was started; None in a REPL, a notebook or `-c`."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    if not file or _foreign(Path(file)) or _own(main_module()):
+        return None
+    path = Path(file).resolve()
+    return path if path.is_file() else None
+
+
+def _own(module: str) -> bool:
+    # Workers have Millstream already.
+    return module.partition(".")[0] in _OWN_PACKAGES
+
+
+def main_module() -> str:
+    """Return the importable name of `__main__` when `python -m` started it, or empty."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    name: str = getattr(spec, "name", "") or ""
+    return "" if name == "__main__" else name.removesuffix(".__main__")
+
+
+def code_root(configured: Path | None, project_dir: Path) -> Path:
+    """Return the folder whose code is packed.
+
+    The one that was asked for, or else the project directory; a script that lies outside of
+    that brings its own folder.
+    """
+    if configured is not None:
+        return configured.resolve()
+    script = main_script()
+    if script is not None and not script.is_relative_to(project_dir):
+        return script.parent
+    return project_dir.resolve()
+
+
+# ------------------------------------------------------------------ packing
+
+
+def pack_bundle(
+    root: Path, *, main: Path | None = None, copy_style: str = "loaded_modules"
+) -> bytes:
+    """Return the packed code of this process.
+
+    Args:
+        root: Folder whose files are packed; names in the bundle are relative to it.
+        main: The script that was started, if it lies below `root`.
+        copy_style: `loaded_modules`: the files of every module that is loaded. `all`: every
+            file below `root`, except hidden ones and environments.
+
+    Raises:
+        CodeBundleError: More than `BUNDLE_BYTES_MAX`, or a file that cannot be read.
+    """
+    modules = _loaded_modules(root)
+    sources = _all_sources(root) if copy_style == "all" else _sources(root, modules.values())
+    return _pack(root, sources, modules, main)
+
+
+class BundleCache:
+    """The bundle of this process, packed again only when a file or a module changed."""
+
+    def __init__(self) -> None:
+        self._loaded: _Loaded | None = None
+        self._modules: Mapping[str, Path] = {}
+        self._key: object = None
+        self._bundle: Bundle | None = None
+
+    def bundle(self, root: Path, *, copy_style: str = "loaded_modules") -> Bundle:
+        """Return the bundle of `root`; errors as those of `pack_bundle`."""
+        loaded = _Loaded(len(sys.modules), next(reversed(sys.modules)), (*sys.path, str(root)))
+        if loaded != self._loaded:
+            self._modules = _loaded_modules(root)
+            self._loaded = loaded
+        every = copy_style == "all"
+        sources = _all_sources(root) if every else _sources(root, self._modules.values())
+        key = (root, loaded.search, tuple(sources), tuple(self._modules))
+        if self._bundle is None or key != self._key:
+            content = _pack(root, sources, self._modules, main_script())
+            self._bundle = Bundle(digest_of(content), content)
+            self._key = key
+        return self._bundle
+
+    def covers(self, module: str) -> bool:
+        """Say whether workers can import `module`: it is in the bundle, or installed."""
+        if module in self._modules or _own(module):
+            return True
+        file = getattr(sys.modules.get(module), "__file__", None)
+        return isinstance(file, str) and _foreign(Path(file))
+
+
+def _pack(
+    root: Path, sources: Iterable[_Source], modules: Mapping[str, Path], main: Path | None
+) -> bytes:
+    files = {source.name: source.path for source in sources}
+    total_bytes = 0
+    manifest = Manifest(
+        main=_relative(main, root) if main is not None else None,
+        sys_path=_search_dirs(root),
+        python=f"{sys.version_info.major}.{sys.version_info.minor}",
+        modules=tuple(sorted(modules)),
+    )
+    tar_bytes = io.BytesIO()
+    with tarfile.open(fileobj=tar_bytes, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        _add(archive, MANIFEST, msgspec.json.encode(manifest))
+        for name in sorted(files):
+            content = _read(files[name])
+            total_bytes += len(content)
+            if total_bytes > BUNDLE_BYTES_MAX:
+                raise CodeBundleError(
+                    f"the code below {root} takes more than {BUNDLE_BYTES_MAX >> 20} MiB; set "
+                    f"`root_dir` to the folder with the code, or use copy_style='loaded_modules'"
+                )
+            _add(archive, name, content)
+    return gzip.compress(tar_bytes.getvalue(), _GZIP_LEVEL, mtime=0)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    member.mode = 0o644
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as exc:
+        raise CodeBundleError(f"cannot read {path}: {exc}") from exc
+
+
+def _loaded_modules(root: Path) -> dict[str, Path]:
+    """Return the files of all modules that lie below `root`, by module name."""
+    prefix = f"{root}{os.sep}"
+    found: dict[str, Path] = {}
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        # Most modules are told apart by this one comparison.
+        if not isinstance(file, str) or name in ("__main__", "__mp_main__"):
+            continue
+        if not file.startswith(prefix):
+            file = str(Path(file).resolve()) if not Path(file).is_absolute() else file
+            if not file.startswith(prefix):
+                continue
+        path = Path(file)
+        if _own(name) or _foreign(path) or _hidden(path, root):
+            continue
+        found[name] = path
+    return found
+
+
+def _sources(root: Path, paths: Iterable[Path]) -> list[_Source]:
+    script = main_script()
+    wanted = dict.fromkeys(paths)
+    if script is not None and script.is_relative_to(root):
+        wanted[script] = None
+    return _stat_all(root, wanted)
+
+
+def _all_sources(root: Path) -> list[_Source]:
+    wanted: list[Path] = []
+    for folder, dirs, files in os.walk(root):
+        here = Path(folder)
+        dirs[:] = sorted(
+            name
+            for name in dirs
+            if name not in SKIPPED_DIRS
+            and not name.startswith(".")
+            and not (here / name / "pyvenv.cfg").exists()
+        )
+        wanted += [here / name for name in files if not name.startswith(".")]
+    return _stat_all(root, wanted)
+
+
+def _stat_all(root: Path, paths: Iterable[Path]) -> list[_Source]:
+    sources: list[_Source] = []
+    for path in paths:
+        try:
+            stat = path.stat()
+        except OSError:
+            continue  # Deleted since it was loaded: nothing to send.
+        name = _relative(path, root)
+        if name is not None and path.is_file():
+            sources.append(_Source(name, path, stat.st_mtime_ns, stat.st_size))
+    return sources
+
+
+def _search_dirs(root: Path) -> tuple[str, ...]:
+    """Return the folders of `sys.path` below `root`, in order, with the root itself last."""
+    found: dict[str, None] = {}
+    for entry in sys.path:
+        path = Path(entry or os.curdir).resolve()
+        name = _relative(path, root)
+        if name is None or not path.is_dir() or _foreign(path) or _hidden(path, root):
+            continue
+        if not _holds_own_packages(path):
+            found[name] = None
+    return tuple({**found, "": None})
+
+
+def _holds_own_packages(path: Path) -> bool:
+    # A checkout of Millstream itself: workers have their own copy.
+    return any(path.glob("millstream*/py.typed"))
+
+
+def _relative(path: Path, root: Path) -> str | None:
+    if not path.is_relative_to(root):
+        return None
+    name = path.relative_to(root).as_posix()
+    return "" if name == "." else name
+
+
+@functools.cache
+def _installed_dirs() -> tuple[str, ...]:
+    """Return where installed packages, their commands and the standard library lie."""
+    paths = sysconfig.get_paths()
+    folders = {paths[name] for name in ("stdlib", "platstdlib", "purelib", "platlib", "scripts")}
+    folders.update(site.getsitepackages())
+    return tuple(f"{folder}{os.sep}" for folder in folders)
+
+
+def _foreign(path: Path) -> bool:
+    """Say whether `path` belongs to an environment rather than to a project."""
+    return str(path).startswith(_installed_dirs()) or not _PACKAGE_DIRS.isdisjoint(path.parts)
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
+
+
+# ------------------------------------------------------------------ pickled tasks
+
+
+def pickle_task(task: object, function: FunctionType) -> bytes:
+    """Return a task that no file holds, by value.
+
+    Args:
+        task: The task.
+        function: The function inside, for telling what cannot be sent.
+
+    Raises:
+        CodeBundleError: It uses something that cannot leave this process; the text names it.
+    """
+    try:
+        return dump(task)[1]
+    except Exception as exc:
+        culprit = _culprit(function)
+        what = f"its global `{culprit}`" if culprit else "something it refers to"
+        raise CodeBundleError(
+            f"{function.__qualname__} cannot be sent to a worker because of {what}: {exc}. "
+            f"Make it inside the function, or move the task into a module: code in files is "
+            f"imported by the worker and never pickled"
+        ) from exc
+
+
+def _culprit(function: FunctionType) -> str:
+    """Return the first global or closure variable of `function` that cannot be pickled."""
+    names = dict.fromkeys(_names_used(function.__code__))
+    used = {name: function.__globals__[name] for name in names if name in function.__globals__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        used[name] = cell.cell_contents
+    for name, value in used.items():
+        try:
+            dump(value)
+        except Exception:  # noqa: BLE001 - pickle calls the value's own code
+            inner = _culprit(value) if isinstance(value, FunctionType) else ""
+            return inner or name
+    return ""
+
+
+def _names_used(code: CodeType) -> Iterator[str]:
+    yield from code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _names_used(constant)

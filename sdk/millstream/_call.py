@@ -1,0 +1,379 @@
+"""From a task call to the host and back.
+
+Values are encoded and decoded in the thread of the caller, ids are counted and the call is made
+on the host's event loop. So a sync task never blocks the loop with its data, and the count of
+identical calls needs no lock.
+"""
+
+import asyncio
+import concurrent.futures
+import types
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from contextvars import ContextVar
+from types import FunctionType
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from millstream._bundle import pickle_task
+from millstream._cache import Cache, cache_key
+from millstream._context import ActionContext, Call, current
+from millstream._failures import exception_of
+from millstream._group import group_here
+from millstream._interface import Interface
+from millstream._values import inputs_hash
+from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
+from millstream_events.ids import ActionId, Digest, child_id, show_action
+from millstream_events.phases import SUCCESS_PHASES
+from millstream_events.reports import JournalEntry
+from millstream_events.values import (
+    INLINE_BYTES_MAX,
+    Blob,
+    ErrorRecord,
+    Inline,
+    Policy,
+    TaskRef,
+    Value,
+)
+
+R = TypeVar("R")
+
+#: How often a thread that waits looks whether its attempt has been told to end.
+_CANCEL_LOOK_S: Final = 1.0
+
+
+class Scope(NamedTuple):
+    """Where calls are counted: the attempt, or the trace step around the current code."""
+
+    context: ActionContext
+    id: ActionId
+    calls: dict[tuple[bytes, bytes, str], int]
+
+
+#: Pickled tasks that are in the blob store, or on their way.
+_stored_code: Final[WeakKeyDictionary[Any, asyncio.Task[Digest]]] = WeakKeyDictionary()
+#: The innermost trace step around the current code; it counts only for its own attempt.
+step: Final[ContextVar[Scope | None]] = ContextVar("millstream_step", default=None)
+
+
+class CalledTask(Protocol):
+    """What a call needs to know of a task."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def interface(self) -> Interface: ...
+
+    @property
+    def cache(self) -> Cache: ...
+
+    @property
+    def max_inline_io_bytes(self) -> int: ...
+
+    @property
+    def by_name(self) -> bool: ...
+
+    @property
+    def func(self) -> Callable[..., Any]: ...
+
+    def ref(self) -> TaskRef: ...
+
+    def policy(self) -> Policy: ...
+
+
+class Request(NamedTuple):
+    """A call whose inputs are encoded, and which has no id yet."""
+
+    callee: CalledTask
+    task: TaskRef
+    content: bytes | None
+    codec: str
+    inputs_hash: bytes
+    group: str
+    policy: Policy
+    cache_key: bytes
+    cache_mode: int
+
+
+class Outcome(NamedTuple):
+    """How a child ended; `content` is that of its output, from wherever it lay."""
+
+    entry: JournalEntry
+    content: bytes | None
+    codec: str
+
+
+def in_event_loop() -> bool:
+    """Say whether the current thread is inside a running event loop."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
+
+
+def on_host_loop(context: ActionContext) -> bool:
+    """Say whether the current code runs on the event loop of the attempt's host."""
+    return in_event_loop() and asyncio.get_running_loop() is context.loop
+
+
+def scope_here(context: ActionContext) -> Scope:
+    """Return where calls of the current code are counted.
+
+    A step inside a traced step counts there: when the outer one is replayed and the inner one
+    is never called, the calls after it still get the numbers that they had.
+    """
+    inner = step.get()
+    if inner is not None and inner.context is context:
+        return inner
+    return Scope(context, ActionId(context.action_id), context.calls)
+
+
+def context_for_call(task: str) -> ActionContext | None:
+    """Return the attempt that calls `task`; None outside a run: make it a plain call.
+
+    Raises:
+        TraceDoesNotAllowNestedTasksError: Inside a `trace`.
+    """
+    context = current.get()
+    inner = step.get()
+    if inner is not None and inner.context is context:
+        raise TraceDoesNotAllowNestedTasksError(
+            f"the task {task} was called inside a trace, whose result is one record; "
+            f"call `.forward(...)` to run it as a plain function"
+        )
+    return context
+
+
+def occurrence(scope: Scope, identity: bytes, hash_: bytes, group: str) -> int:
+    """Count one more call like this; return how many identical ones came before it."""
+    key = (identity, hash_, group)
+    k = scope.calls.get(key, 0)
+    scope.calls[key] = k + 1
+    return k
+
+
+def check_inline_bytes(content: bytes | None, limit_bytes: int, what: str) -> None:
+    """Refuse values that are too large to travel.
+
+    Raises:
+        InlineIOMaxBytesBreached: `content` is larger than `limit_bytes`.
+    """
+    if content is not None and len(content) > limit_bytes:
+        raise InlineIOMaxBytesBreached(
+            f"{what} take {len(content):,} bytes; max_inline_io_bytes is {limit_bytes:,}. "
+            f"Raise it, or pass a path"
+        )
+
+
+def encode_call(
+    task: CalledTask, args: Sequence[object], kwargs: Mapping[str, object], group: str
+) -> Request:
+    """Return the call with its inputs copied into bytes.
+
+    Raises:
+        InlineIOMaxBytesBreached: The inputs are larger than the task allows.
+        RuntimeDataValidationError: An argument does not fit the task's parameters.
+    """
+    encoded = task.interface.encode_inputs(tuple(args), dict(kwargs))
+    codec, content = ("", None) if encoded is None else encoded
+    check_inline_bytes(content, task.max_inline_io_bytes, f"the inputs of {task.name}")
+    hash_ = inputs_hash(content)
+    key, mode = cache_key(task, content, hash_)
+    return Request(task, task.ref(), content, codec, hash_, group, task.policy(), key, mode)
+
+
+async def submit(context: ActionContext, request: Request) -> Outcome:
+    """Make the call and wait for its outcome. On the host's event loop only."""
+    scope = scope_here(context)
+    k = occurrence(scope, request.task.identity, request.inputs_hash, request.group)
+    id_ = child_id(
+        scope.id,
+        task_identity=request.task.identity,
+        inputs_hash=request.inputs_hash,
+        group=request.group,
+        k=k,
+    )
+    await settle(context)
+    recorded = context.controller.recorded(id_)
+    if recorded is not None:
+        return await collect(context, recorded)
+    call = Call(
+        id=id_,
+        kind="task",
+        task=await _with_code(context, request),
+        content=request.content,
+        codec=request.codec,
+        inputs_hash=request.inputs_hash,
+        group=request.group,
+        k=k,
+        policy=request.policy,
+        cache_key=request.cache_key,
+        cache_mode=request.cache_mode,
+    )
+    async with context.open_calls:
+        entry = await context.controller.call(call)
+    return await collect(context, entry)
+
+
+async def _with_code(context: ActionContext, request: Request) -> TaskRef:
+    """Return how a worker finds the task: by name, or by a pickle of it in the blob store.
+
+    A task of a notebook, or one declared inside a function, has no name that leads to it.
+    """
+    task = request.callee
+    if task.by_name:
+        return request.task
+    storing = _stored_code.get(task)
+    if storing is None or storing.get_loop() is not context.loop or _failed(storing):
+        storing = context.loop.create_task(_store_code(context, task))
+        _stored_code[task] = storing
+    # Shielded: other calls of the same task wait for it too.
+    pickled = await asyncio.shield(storing)
+    return msgspec.structs.replace(request.task, module="", pickled=pickled)
+
+
+async def _store_code(context: ActionContext, task: CalledTask) -> Digest:
+    function = task.func
+    assert isinstance(function, FunctionType), function
+    # A reference to code is a digest, so even a small pickle must become a blob. What follows
+    # the end of a pickle is not read.
+    content = pickle_task(task, function).ljust(INLINE_BYTES_MAX + 1, b"\0")
+    value = await context.controller.store(content, "pickle")
+    assert isinstance(value, Blob), value
+    return value.digest
+
+
+def _failed(future: "asyncio.Task[Digest]") -> bool:
+    return future.done() and (future.cancelled() or future.exception() is not None)
+
+
+async def sleep(context: ActionContext, identity: bytes, due_ms: int) -> None:
+    """Return when Unix time `due_ms` has come. On the host's event loop only.
+
+    The id follows from `due_ms`, which the caller takes from a recorded start: a later attempt
+    asks for the same timer, and asking twice sets it once.
+    """
+    scope = scope_here(context)
+    group = group_here(context)
+    hash_ = inputs_hash(str(due_ms).encode())
+    k = occurrence(scope, identity, hash_, group)
+    timer = child_id(scope.id, task_identity=identity, inputs_hash=hash_, group=group, k=k)
+    await settle(context)
+    recorded = context.controller.recorded(timer)
+    if recorded is None or recorded.phase not in SUCCESS_PHASES:
+        await context.controller.sleep(timer, due_ms)
+
+
+async def settle(context: ActionContext) -> None:
+    """Wait for the traces that are on their way; raise what became of them.
+
+    The host awaits this before it reports the attempt's result.
+    """
+    while context.unsettled:
+        # `wait` does not cancel what it waits for: a cancelled task must not lose its records.
+        done, _ = await asyncio.wait(context.unsettled)
+        context.unsettled.difference_update(done)
+        for future in done:
+            future.result()
+
+
+def begin(context: ActionContext, work: Coroutine[Any, Any, None]) -> None:
+    """Do `work` now up to where it has to wait; the rest goes on by itself, see `settle`.
+
+    For sync code on the host's loop: what need not wait is in order with what follows, also
+    with the attempt's own end. (Python 3.12 has eager tasks for this.)
+    """
+    try:
+        waiting = work.send(None)
+    except StopIteration:
+        return
+    context.unsettled.add(context.loop.create_task(_go_on(work, waiting)))
+
+
+async def _go_on(work: Coroutine[Any, Any, None], waiting: object) -> None:
+    await _rest_of(work, waiting)
+
+
+@types.coroutine
+def _rest_of(work: Coroutine[Any, Any, None], waiting: object) -> Generator[Any, Any, None]:
+    try:
+        while True:
+            try:
+                value = yield waiting
+            except BaseException as error:  # noqa: BLE001 whatever comes belongs to `work`
+                waiting = work.throw(error)
+            else:
+                waiting = work.send(value)
+    except StopIteration:
+        return
+
+
+async def collect(context: ActionContext, entry: JournalEntry) -> Outcome:
+    """Bring what the outcome refers to: the output, or the pickled exception."""
+    if entry.phase in SUCCESS_PHASES:
+        if entry.output is None:
+            return Outcome(entry, None, "")
+        return Outcome(entry, await _content(context, entry.output), entry.output.codec)
+    if entry.error is not None and isinstance(entry.error.pickled, Blob):
+        pickled = Inline(entry.error.pickled.codec, await _content(context, entry.error.pickled))
+        error = msgspec.structs.replace(entry.error, pickled=pickled)
+        entry = msgspec.structs.replace(entry, error=error)
+    return Outcome(entry, None, "")
+
+
+async def _content(context: ActionContext, value: Value) -> bytes:
+    if isinstance(value, Inline):
+        return value.content
+    return await context.controller.fetch(value)
+
+
+def decode_outcome(task: CalledTask, outcome: Outcome) -> object:
+    """Return the child's result, or raise why it has none."""
+    entry = outcome.entry
+    if entry.phase not in SUCCESS_PHASES:
+        raise failure_of(entry, task.name)
+    if outcome.content is None:
+        return None
+    return task.interface.decode_output(outcome.codec, outcome.content)
+
+
+def failure_of(entry: JournalEntry, task: str) -> BaseException:
+    """Return the exception that a parent sees for this outcome."""
+    record = entry.error or ErrorRecord("system", "RuntimeUnknownError", "no error was recorded")
+    return exception_of(record, phase=entry.phase, action=show_action(entry.action), task=task)
+
+
+async def on_host(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
+    """Await `work` on the host's loop, from there or from a loop that user code runs."""
+    if on_host_loop(context):
+        return await work
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, context.loop))
+
+
+def wait_for(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
+    """Wait in the current thread for `work` on the host's loop.
+
+    Raises:
+        asyncio.CancelledError: The attempt has been told to end; `work` is cancelled too.
+    """
+    if context.cancelled:
+        work.close()
+        raise asyncio.CancelledError("the attempt was cancelled")
+    return wait_in_thread(context, asyncio.run_coroutine_threadsafe(work, context.loop))
+
+
+def wait_in_thread(context: ActionContext, future: "concurrent.futures.Future[R]") -> R:
+    """Wait for what is on its way on the host's loop already; see `wait_for`."""
+    try:
+        while not context.cancelled:
+            if concurrent.futures.wait((future,), _CANCEL_LOOK_S).done:
+                return future.result()
+    except concurrent.futures.CancelledError as error:
+        raise asyncio.CancelledError("the attempt was cancelled") from error
+    finally:
+        # Does nothing to a future that is done.
+        future.cancel()
+    raise asyncio.CancelledError("the attempt was cancelled")

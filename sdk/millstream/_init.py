@@ -1,0 +1,236 @@
+"""Which cluster this process uses, and the one client through which it does.
+
+Nothing is started or connected before the first run asks for it. Without a configured
+endpoint that is the cluster of the project directory; if none runs there, one is started that
+lives as long as it is used.
+"""
+
+import asyncio
+import atexit
+import os
+import warnings
+from pathlib import Path
+from typing import Final, Protocol
+
+from millstream._bundle import BundleCache, code_root
+from millstream._client import Client
+from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._syncify import background, syncify
+from millstream._unsupported import warn
+from millstream_events.errors import ConfigError, MillstreamError
+
+#: Parameters that `flyte.init` has and that mean nothing here.
+_FLYTE_OPTIONS: Final = frozenset(
+    {
+        "api_key", "auth_client_config", "auth_type", "batch_size", "ca_cert_file_path",
+        "client_credentials_secret", "client_id", "command", "headless", "http_proxy_url",
+        "image_builder", "images", "insecure", "insecure_skip_verify",
+        "load_plugin_type_transformers",
+        "local_persistence", "local_tracked", "log_format", "log_level", "org",
+        "proxy_command", "rpc_retries", "source_config_path", "storage",
+        "sync_local_sys_paths",
+    }
+)  # fmt: skip
+
+
+class Cluster(Protocol):
+    """What the process holds of a cluster until it ends."""
+
+    async def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Installation:
+    """The settings of this process, and what was opened under them."""
+
+    def __init__(self, settings: Settings, project_dir: Path) -> None:
+        self.settings = settings
+        self.project_dir = project_dir
+        self.bundles = BundleCache()
+        self._clients: dict[str, Client] = {}
+        self._opening = asyncio.Lock()
+
+    @property
+    def code_root(self) -> Path:
+        """Folder whose code travels to workers."""
+        asked = self.settings.root_dir
+        return code_root(Path(asked) if asked else None, self.project_dir)
+
+    def opened(self, mode: str) -> Client | None:
+        """Return the client of that mode if it is there already."""
+        return self._clients.get(mode)
+
+    async def client(self, mode: str) -> Client:
+        """Return the client of that mode, connected. On the background loop only.
+
+        Raises:
+            ClusterError: The cluster cannot be reached or started.
+        """
+        async with self._opening:
+            client = self._clients.get(mode)
+            if client is None:
+                open_it = _open_local if mode == "local" else self._open_remote
+                client = self._clients[mode] = await open_it()
+            return client
+
+    async def _open_remote(self) -> Client:
+        from millstream._cluster import ensure_cluster  # a composition root
+        from millstream_events.connect import connect  # loads nats
+
+        endpoint = self.settings.where()
+        if endpoint is None:
+            cluster = await ensure_cluster(
+                self.project_dir,
+                slots=self.settings.slots or None,
+                workers=self.settings.workers or None,
+                durability=self.settings.durability,
+            )
+            _held.append(cluster)
+            endpoint = cluster.endpoint
+        client = Client(await connect(endpoint, name="millstream-client"), endpoint)
+        _held.append(client)
+        return client
+
+
+async def _open_local() -> Client:
+    from millstream._local import open_local  # a composition root
+
+    cluster = await open_local()
+    _held.append(cluster)
+    return cluster.client
+
+
+#: What is to be closed when the process ends, last one first.
+_held: Final[list[Cluster]] = []
+_installed: Installation | None = None
+
+
+def installation() -> Installation:
+    """Return this process's installation, with default settings unless `init` was called.
+
+    Raises:
+        ConfigError: A setting from the environment or a file that cannot be used.
+    """
+    return _installed or _install({}, Path.cwd())
+
+
+def _install(options: dict[str, Option], start: Path) -> Installation:
+    global _installed  # noqa: PLW0603 - one for each process, by nature
+    first = _installed is None
+    settings = load_settings(options, environ=os.environ, start=start).settings
+    _installed = Installation(settings, project_dir_of(start if start.is_dir() else start.parent))
+    if first:
+        # After the loop's own: what was registered last is called first.
+        _ = background.loop
+        atexit.register(_close_all)
+    return _installed
+
+
+@syncify
+async def init(
+    endpoint: str | None = None,
+    project: str | None = None,
+    domain: str | None = None,
+    root_dir: str | Path | None = None,
+    *,
+    mode: str | None = None,
+    copy_style: str | None = None,
+    slots: int | None = None,
+    workers: int | None = None,
+    durability: str | None = None,
+    **others: object,
+) -> None:
+    """Choose the cluster and the settings of this process; nothing is connected yet.
+
+    Args:
+        endpoint: `nats://token@host:port`; None: as configured, or else the cluster of the
+            project directory.
+        project: Names of runs are unique inside a project.
+        domain: Such as `development` or `production`.
+        root_dir: Folder whose code is sent to workers.
+        mode: `remote` or `local`.
+        copy_style: `loaded_modules`, `all` or `none`.
+        slots: Actions at once in an embedded cluster.
+        workers: Warm workers of an embedded cluster.
+        durability: `process`, `interval` or `disk`, of an embedded cluster.
+        others: Parameters of `flyte.init` that have no effect here; a warning names them.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+        TypeError: An unknown parameter.
+    """
+    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
+    if unknown:
+        raise TypeError(f"init() has no parameter {unknown[0]!r}")
+    given = sorted(name for name, value in others.items() if value)
+    if given:
+        warn("MS2020", f"{', '.join(given)} of init() have no effect in Millstream")
+    options: dict[str, Option] = {
+        "endpoint": endpoint,
+        "project": project,
+        "domain": domain,
+        "root_dir": None if root_dir is None else str(root_dir),
+        "mode": mode,
+        "copy_style": copy_style,
+        "slots": slots,
+        "workers": workers,
+        "durability": durability,
+    }
+    _install(options, Path.cwd())
+
+
+@syncify
+async def init_from_config(
+    path: str | Path | None = None,
+    *,
+    root_dir: str | Path | None = None,
+    project: str | None = None,
+    domain: str | None = None,
+) -> None:
+    """Take the settings of a file; without one, of the nearest above the working directory.
+
+    It is no error that there is none: then the defaults hold.
+
+    Raises:
+        ConfigError: The named file is not there, or a value cannot be used.
+    """
+    options: dict[str, Option] = {
+        "root_dir": None if root_dir is None else str(root_dir),
+        "project": project,
+        "domain": domain,
+    }
+    start = Path.cwd() if path is None else Path(path)
+    if not start.exists():
+        raise ConfigError(str(path), "no such file")
+    _install(options, start)
+
+
+def current_project() -> str:
+    """Return the project that runs belong to."""
+    return installation().settings.project
+
+
+def current_domain() -> str:
+    """Return the domain that runs belong to."""
+    return installation().settings.domain
+
+
+@syncify
+async def shutdown() -> None:
+    """Close what this process opened, and end an embedded cluster that nobody else uses.
+
+    It happens by itself when the process ends.
+    """
+    global _installed  # noqa: PLW0603 - see `_install`
+    _installed = None
+    while _held:
+        await _held.pop().close()
+
+
+def _close_all() -> None:
+    try:
+        shutdown()
+    except MillstreamError as exc:
+        # The process is ending: its cluster may have gone before it.
+        warnings.warn(f"while closing the cluster: {exc}", RuntimeWarning, stacklevel=2)

@@ -1,0 +1,206 @@
+"""Starting runs.
+
+`run(task, ...)` returns a `Run` as soon as the run is durable; it goes on whatever becomes of
+this process. In local mode the run is over when `run` returns, and its error is raised there
+(Flyte's habit).
+"""
+
+import asyncio
+import concurrent.futures
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Final, ParamSpec, TypeVar
+
+from millstream._client import Client
+from millstream._config import Mode
+from millstream._init import Installation, installation
+from millstream._retry import duration_ms
+from millstream._run import Run, refuse_here, sink_of
+from millstream._submit import RunOptions, Submission, needs_uploads, prepare, store_uploads
+from millstream._syncify import background
+from millstream._task import Task
+from millstream._unsupported import warn
+from millstream.errors import InitializationError
+from millstream_events.commands import Accepted, RunReleased
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: Set by a worker while it loads a script again; see `millstream_executor.loader`.
+_LOADING_VARIABLE: Final = "MILLSTREAM_LOADING"
+#: Parameters of `flyte.with_runcontext` that have no effect here.
+_FLYTE_OPTIONS: Final = frozenset(
+    {
+        "annotations", "cache_lookup_scope", "copy_bundle_to", "debug", "dry_run",
+        "interruptible", "log_format", "log_level", "max_action_concurrency", "notifications",
+        "preserve_original_types", "raw_data_path", "reset_root_logger", "run_base_dir",
+        "run_start_time", "service_account", "sync_local_sys_paths", "tracked",
+        "tracked_strict", "user_log_level", "version",
+    }
+)  # fmt: skip
+
+
+class Runner:
+    """Starts runs under one set of options: `runner(task, ...)`, or `await runner.aio(...)`."""
+
+    def __init__(self, options: RunOptions) -> None:
+        self._options = options
+
+    def __call__(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Start a run of `task` with these arguments.
+
+        Raises:
+            RuntimeDataValidationError: An argument does not fit the task's parameters.
+            InlineIOMaxBytesBreached: The inputs are larger than the task allows.
+            CodeBundleError: The task's code cannot be sent to a worker.
+            RejectedError: The leader refused; `name-taken`: the name belongs to a run of
+                another task or of other inputs.
+            ClusterNotReachedError: No cluster.
+        """
+        refuse_here("run")
+        place, mode = self._check(task)
+        client = place.opened(mode)
+        if client is None:
+            client = background.run(place.client(mode), name="run")
+        submission = prepare(place, client, self._options, task, args, kwargs)
+        if needs_uploads(client, submission):
+            background.run(store_uploads(client, submission), name="run")
+        accepted, released = _send(client, submission)
+        run = self._made(client, submission, accepted.result(), released, task)
+        if mode == "local":
+            run.result()
+        return run
+
+    async def aio(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+        """Start a run, awaited on any event loop; errors as those of the plain form."""
+        place, mode = self._check(task)
+        client = place.opened(mode)
+        if client is None:
+            client = await background.join(place.client(mode))
+        submission = prepare(place, client, self._options, task, args, kwargs)
+        if needs_uploads(client, submission):
+            await background.join(store_uploads(client, submission))
+        accepted, released = _send(client, submission)
+        answer = await asyncio.wrap_future(accepted)
+        run = self._made(client, submission, answer, released, task)
+        if mode == "local":
+            await run.result.aio()
+        return run
+
+    def _check(self, task: object) -> tuple[Installation, str]:
+        if not isinstance(task, Task):
+            raise TypeError(f"run() takes a task, made with `@env.task`, not {task!r}")
+        loading = os.environ.get(_LOADING_VARIABLE)
+        if loading:
+            raise InitializationError(
+                f"{loading} starts a run whenever it is loaded, and workers load it; put the "
+                f'call below `if __name__ == "__main__":`'
+            )
+        place = installation()
+        return place, self._options.mode or place.settings.mode
+
+    def _made(
+        self,
+        client: Client,
+        submission: Submission,
+        answer: Accepted,
+        released: "concurrent.futures.Future[RunReleased]",
+        task: Task[..., R],
+    ) -> Run[R]:
+        # Under a known name this may be another run than the one asked for: the first one.
+        name = submission.command.name
+        return Run(client, answer.run, name=name, task=task, released=released)
+
+
+def _send(
+    client: Client, submission: Submission
+) -> "tuple[concurrent.futures.Future[Accepted], concurrent.futures.Future[RunReleased]]":
+    accepted: concurrent.futures.Future[Accepted] = concurrent.futures.Future()
+    released: concurrent.futures.Future[RunReleased] = concurrent.futures.Future()
+    client.loop.call_soon_threadsafe(
+        client.submit_with, submission.command, sink_of(accepted), sink_of(released)
+    )
+    return accepted, released
+
+
+class RunContext:
+    """Options for runs; `with_runcontext` makes one."""
+
+    def __init__(self, options: RunOptions) -> None:
+        #: `run(task, ...)`, or `await run.aio(task, ...)`.
+        self.run = Runner(options)
+
+
+#: Start a run with the configured options.
+run: Final = Runner(RunOptions())
+
+
+def with_runcontext(
+    mode: Mode | None = None,
+    *,
+    name: str | None = None,
+    project: str | None = None,
+    domain: str | None = None,
+    env_vars: Mapping[str, str] | None = None,
+    labels: Mapping[str, str] | None = None,
+    queue: str | None = None,
+    overwrite_cache: bool = False,
+    disable_run_cache: bool = False,
+    custom_context: Mapping[str, str] | None = None,
+    deadline: float | timedelta | None = None,
+    timeout: float | timedelta | None = None,
+    copy_style: str | None = None,
+    interactive_mode: bool | None = None,
+    **others: object,
+) -> RunContext:
+    """Return a place to start runs from, with other options: `with_runcontext(...).run(task)`.
+
+    Args:
+        mode: `local`: in this process, on a log in memory, so that breakpoints work.
+        name: Unique inside the project. The same name with the same task, code and inputs
+            returns the same run; with others it is refused.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
+        env_vars: Added to those of the root task.
+        labels: For finding runs.
+        queue: Instead of the root task's own.
+        overwrite_cache: Run the root task although its result is cached.
+        disable_run_cache: Neither look the root task up in the cache nor store its result.
+        custom_context: Strings that all actions of the run see.
+        deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
+        timeout: The same, under Flyte's other word for it.
+        copy_style: `loaded_modules`, `all` or `none`.
+        interactive_mode: Pickle the task instead of importing it.
+        others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
+
+    Raises:
+        ValueError: An unknown mode, or `hybrid`.
+        TypeError: An unknown parameter.
+    """
+    if mode not in (None, "remote", "local"):
+        raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
+    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
+    if unknown:
+        raise TypeError(f"with_runcontext() has no parameter {unknown[0]!r}")
+    given = sorted(key for key, value in others.items() if value)
+    if given:
+        warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
+    limit = deadline if deadline is not None else timeout
+    return RunContext(
+        RunOptions(
+            mode=mode or "",
+            name=name or "",
+            project=project or "",
+            domain=domain or "",
+            env_vars=dict(env_vars or {}),
+            labels=dict(labels or {}),
+            queue=queue or "",
+            overwrite_cache=overwrite_cache,
+            disable_run_cache=disable_run_cache,
+            custom_context=dict(custom_context or {}),
+            deadline_ms=0 if limit is None else duration_ms("deadline", limit),
+            copy_style=copy_style or "",
+            interactive_mode=interactive_mode,
+        )
+    )

@@ -1,0 +1,161 @@
+"""What a task asks of the machine that runs it."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Final, TypeAlias
+
+CPU: TypeAlias = int | float | str
+
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
+_BYTES_PER_UNIT: Final[Mapping[str, int]] = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "P": 10**15,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+    "Pi": 2**50,
+}
+#: Accelerators that Flyte names; a number after a colon says how many.
+GPU_DEVICES: Final = frozenset(
+    {
+        "A2",
+        "A10",
+        "A10G",
+        "A100",
+        "A100_80G",
+        "AppleSilicon",
+        "B200",
+        "GB10",
+        "H100",
+        "H200",
+        "L4",
+        "L40s",
+        "RTX_PRO_4500",
+        "RTX_PRO_6000",
+        "T4",
+        "V100",
+    }
+)
+_GPUS_MAX: Final = 8
+
+
+@dataclass(frozen=True)
+class Resources:
+    """CPU, memory and accelerators of one attempt; a pair is (request, limit).
+
+    Attributes:
+        cpu: Cores as a number, or Kubernetes style: `"500m"` is half a core.
+        memory: With a unit, such as `"512Mi"` or `"2G"`; the limit is a hard one.
+        gpu: How many, or a device and how many: `"A100:2"`.
+        disk: Ephemeral disk, with a unit.
+        shm: Shared memory, with a unit, or `"auto"`.
+
+    Raises:
+        ValueError: A quantity that cannot be read, or an accelerator that nobody knows.
+    """
+
+    cpu: CPU | tuple[CPU, CPU] | None = None
+    memory: str | tuple[str, str] | None = None
+    gpu: str | int | None = None
+    disk: str | None = None
+    shm: str | None = None
+
+    def __post_init__(self) -> None:
+        # Reading every quantity once refuses a bad one here, where its name is still known.
+        _pair("cpu", self.cpu, _parse_cpu)
+        _pair("memory", self.memory, _parse_bytes)
+        if self.disk is not None:
+            _parse_bytes("disk", self.disk)
+        if self.shm not in (None, "auto"):
+            _parse_bytes("shm", self.shm)
+        _parse_gpu(self.gpu)
+
+    @property
+    def cpu_milli(self) -> int:
+        """Requested CPU in thousandths of a core; 0: nothing was asked."""
+        return _pair("cpu", self.cpu, _parse_cpu)[0]
+
+    @property
+    def cpu_limit_milli(self) -> int:
+        """Upper bound in thousandths of a core; 0: none."""
+        return _pair("cpu", self.cpu, _parse_cpu)[1]
+
+    @property
+    def memory_bytes(self) -> int:
+        """Requested memory; 0: nothing was asked."""
+        return _pair("memory", self.memory, _parse_bytes)[0]
+
+    @property
+    def memory_limit_bytes(self) -> int:
+        """Memory at which the attempt ends with `OOMError`; 0: no limit."""
+        return _pair("memory", self.memory, _parse_bytes)[1]
+
+    @property
+    def gpu_device(self) -> str:
+        """Name of the accelerator, or empty for any."""
+        return _parse_gpu(self.gpu)[0]
+
+    @property
+    def gpu_count(self) -> int:
+        """How many accelerators were asked for."""
+        return _parse_gpu(self.gpu)[1]
+
+
+def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tuple[int, int]:
+    """Return (request, limit); a single value is both, None is (0, 0)."""
+    if value is None:
+        return 0, 0
+    if not isinstance(value, tuple):
+        one = parse(name, value)
+        return one, one
+    # The element types are not trusted: users write what they like into a tuple.
+    parts: tuple[object, ...] = value
+    if len(parts) != 2:
+        raise ValueError(f"{name} as a tuple is (request, limit), not {value!r}")
+    request, limit = parse(name, parts[0]), parse(name, parts[1])
+    if request > limit:
+        raise ValueError(f"{name} asks for more ({parts[0]!r}) than its limit ({parts[1]!r})")
+    return request, limit
+
+
+def _parse_cpu(name: str, value: object) -> int:
+    """Return thousandths of a core."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(f"{name} is a number of cores or a string like '500m', not {value!r}")
+    match = _QUANTITY.fullmatch(str(value))
+    if match is None or match[2] not in ("", "m"):
+        raise ValueError(f"{name} is a number of cores or a string like '500m', not {value!r}")
+    amount = Decimal(match[1])
+    return int(amount if match[2] else amount * 1000)
+
+
+def _parse_bytes(name: str, value: object) -> int:
+    match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
+    if match is None or match[2] not in _BYTES_PER_UNIT:
+        # A bare number is refused on purpose: memory=1024 is as often meant in MiB as in bytes.
+        raise ValueError(f"{name} is a string with a unit, like '512Mi' or '2G', not {value!r}")
+    return int(Decimal(match[1]) * _BYTES_PER_UNIT[match[2]])
+
+
+def _parse_gpu(value: object) -> tuple[str, int]:
+    """Return device (empty: any) and number."""
+    if value is None:
+        return "", 0
+    if isinstance(value, int) and not isinstance(value, bool):
+        if value < 0:
+            raise ValueError(f"gpu must be 0 or more, not {value}")
+        return "", value
+    if isinstance(value, str):
+        device, _, number = value.partition(":")
+        count = int(number or "1") if (number or "1").isdecimal() else 0
+        if device in GPU_DEVICES and 1 <= count <= _GPUS_MAX:
+            return device, count
+    known = ", ".join(sorted(GPU_DEVICES))
+    raise ValueError(f"gpu is a number or a device like 'A100:2' (one of {known}), not {value!r}")

@@ -1,0 +1,82 @@
+"""How a task is to be run: the settings that environment, decorator and `override` share."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+from millstream._cache import Cache
+from millstream._pool import Pool, selector_of
+from millstream._resources import Resources
+from millstream._retry import RetryStrategy, Timeout, duration_ms
+from millstream_events.values import (
+    WORKER_ALONE,
+    WORKER_ASYNC,
+    WORKER_THREAD,
+    Backoff,
+    Policy,
+)
+
+#: Most that the inputs, or the outputs, of one call may take, encoded (Flyte's default).
+INLINE_IO_BYTES_MAX: Final = 10 * 1024 * 1024
+#: From so many thousandths of a core on, a task gets a process of its own.
+_ALONE_CPU_MILLI: Final = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskSettings:
+    """Settings of one task, with environment, decorator and `override` folded together."""
+
+    #: Shown to people; the task's name stays what it is.
+    short_name: str
+    cache: Cache
+    retries: RetryStrategy = field(default_factory=lambda: RetryStrategy(0))
+    timeout: Timeout = field(default_factory=Timeout)
+    resources: Resources = field(default_factory=Resources)
+    env_vars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    queue: str = ""
+    pool: Pool | str | None = None
+    interruptible: bool = False
+    max_inline_io_bytes: int = INLINE_IO_BYTES_MAX
+    #: False: an attempt that may have started is never started again by the system.
+    idempotent: bool = True
+    entrypoint: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_inline_io_bytes <= 0:
+            raise ValueError(f"max_inline_io_bytes must be > 0, not {self.max_inline_io_bytes}")
+        for name, value in self.env_vars.items():
+            texts: tuple[object, object] = (name, value)
+            if not all(isinstance(text, str) for text in texts):
+                raise ValueError(f"env_vars maps strings to strings, not {name!r} to {value!r}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # A mapping proxy, the default of `env_vars`, cannot be pickled.
+        state = {**vars(self), "env_vars": dict(self.env_vars)}
+        return _restore_settings, (state,)
+
+    def policy(self, *, is_async: bool) -> Policy:
+        """Return what the scheduler and the agent need to know of these settings."""
+        alone = self.resources.memory_limit_bytes or self.resources.cpu_milli >= _ALONE_CPU_MILLI
+        backoff = self.retries.backoff
+        return Policy(
+            worker=WORKER_ALONE if alone else WORKER_ASYNC if is_async else WORKER_THREAD,
+            retries=self.retries.count,
+            backoff=backoff.as_value() if backoff is not None else Backoff(),
+            runtime_max_ms=duration_ms("Timeout.max_runtime", self.timeout.max_runtime),
+            queued_max_ms=duration_ms("Timeout.max_queued_time", self.timeout.max_queued_time),
+            deadline_ms=duration_ms("Timeout.deadline", self.timeout.deadline),
+            memory_max_bytes=self.resources.memory_limit_bytes,
+            cpu_milli=self.resources.cpu_milli,
+            queue=self.queue,
+            selector=selector_of(self.pool),
+            idempotent=self.idempotent,
+            env_vars=tuple(sorted(self.env_vars.items())),
+        )
+
+
+def _restore_settings(state: Mapping[str, object]) -> TaskSettings:
+    settings = TaskSettings.__new__(TaskSettings)
+    for name, value in state.items():
+        object.__setattr__(settings, name, value)
+    return settings

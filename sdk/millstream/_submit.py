@@ -1,0 +1,209 @@
+"""From a task and its arguments to the command that starts a run.
+
+Everything that can fail in the caller's own code (an argument that does not fit, code that
+cannot be packed) fails here, before anything is sent.
+"""
+
+import sys
+from collections.abc import Mapping
+from types import FunctionType
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from millstream._bundle import Bundle, main_module, main_script, pickle_task
+from millstream._call import Request, encode_call
+from millstream._client import Client, new_command_id
+from millstream._init import Installation
+from millstream._task import Task
+from millstream._values_wire import hash_bytes
+from millstream.errors import CodeBundleError
+from millstream_events.codec import encode
+from millstream_events.commands import SubmitRun
+from millstream_events.ids import digest_of
+from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Policy, TaskRef, Value
+
+_BODY_BYTES: Final = 16
+
+
+class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run is asked for with, beside its task and inputs."""
+
+    #: remote, local, or empty: as configured.
+    mode: str = ""
+    #: Unique inside the project; empty: the run goes by its id alone.
+    name: str = ""
+    project: str = ""
+    domain: str = ""
+    env_vars: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    queue: str = ""
+    overwrite_cache: bool = False
+    disable_run_cache: bool = False
+    custom_context: Mapping[str, str] = {}
+    #: Of the whole run; 0: none.
+    deadline_ms: int = 0
+    copy_style: str = ""
+    #: Pickle the task instead of importing it; None: where no file holds it.
+    interactive_mode: bool | None = None
+
+
+class Submission(NamedTuple):
+    """A run that is ready to be sent once its `uploads` are stored."""
+
+    command: SubmitRun
+    uploads: tuple[bytes, ...]
+    bundle: Bundle | None
+
+
+class _Code(NamedTuple):
+    ref: TaskRef
+    bundle: Bundle | None
+    pickled: bytes | None
+
+
+def prepare(
+    place: Installation,
+    client: Client,
+    options: RunOptions,
+    task: Task[..., Any],
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> Submission:
+    """Return the submission of one run.
+
+    Raises:
+        RuntimeDataValidationError: An argument does not fit the task's parameters.
+        InlineIOMaxBytesBreached: The inputs are larger than the task allows.
+        CodeBundleError: The task's code cannot be sent.
+    """
+    request = encode_call(task, args, kwargs, "")
+    code = _code_of(place, client, options, task)
+    uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
+    inputs: Value | None = None
+    if request.content is not None:
+        inputs = Inline(request.codec, request.content)
+        if len(request.content) > INLINE_BYTES_MAX:
+            inputs = Blob(digest_of(request.content), len(request.content), request.codec)
+            uploads.append(request.content)
+    policy = _policy_of(request, options)
+    settings = place.settings
+    digest = code.bundle.digest if code.bundle is not None else b""
+    cached = bool(request.cache_key) and not options.disable_run_cache
+    command = SubmitRun(
+        command=new_command_id(),
+        run=client.new_run_id(),
+        task=code.ref,
+        inputs=inputs,
+        project=options.project or settings.project,
+        domain=options.domain or settings.domain,
+        name=options.name,
+        policy=policy,
+        bundle=digest,
+        # Not the pickle's digest: it differs for equal tasks (design: tried.md 6).
+        body=hash_bytes(
+            (
+                code.ref.name.encode(),
+                code.ref.identity,
+                request.inputs_hash,
+                digest,
+                encode(policy),
+            ),
+            size=_BODY_BYTES,
+        ),
+        labels=tuple(sorted(options.labels.items())),
+        who=client.who,
+        deadline_ms=options.deadline_ms,
+        cache_mode=1 if options.overwrite_cache else request.cache_mode,
+        cache_key=request.cache_key if cached else b"",
+        context=tuple(sorted(options.custom_context.items())),
+    )
+    return Submission(command, tuple(uploads), code.bundle)
+
+
+def _policy_of(request: Request, options: RunOptions) -> Policy:
+    changes: dict[str, object] = {}
+    if options.queue:
+        changes["queue"] = options.queue
+    if options.env_vars:
+        variables = {**dict(request.policy.env_vars), **options.env_vars}
+        changes["env_vars"] = tuple(sorted(variables.items()))
+    return msgspec.structs.replace(request.policy, **changes) if changes else request.policy
+
+
+def _code_of(
+    place: Installation, client: Client, options: RunOptions, task: Task[..., Any]
+) -> _Code:
+    """Return how the task is found again where it runs, and the code that has to travel."""
+    ref = task.ref()
+    by_name = _found_by_name(ref, task) and not options.interactive_mode
+    if not client.ships_code:
+        return _Code(ref, None, None) if by_name else _pickled(ref, task, None)
+    style = options.copy_style or place.settings.copy_style
+    root = place.code_root
+    bundle = None if style == "none" else place.bundles.bundle(root, copy_style=style)
+    if ref.module == "__main__":
+        if module := main_module():
+            ref = msgspec.structs.replace(ref, module=module)
+        else:
+            script = main_script()
+            by_name = by_name and script is not None and script.is_relative_to(root)
+    if not by_name:
+        return _pickled(ref, task, bundle)
+    if bundle is not None:
+        _check_packed(place, ref)
+    return _Code(ref, bundle, None)
+
+
+def _pickled(ref: TaskRef, task: Task[..., Any], bundle: Bundle | None) -> _Code:
+    function = task.func
+    assert isinstance(function, FunctionType), function
+    content = pickle_task(task, function)
+    # An empty module says that the name leads nowhere outside of this process.
+    ref = msgspec.structs.replace(ref, module="", pickled=digest_of(content))
+    return _Code(ref, bundle, content)
+
+
+def _found_by_name(ref: TaskRef, task: Task[..., Any]) -> bool:
+    found: object = sys.modules.get(ref.module)
+    if getattr(found, "__file__", None) is None:
+        return False
+    for part in ref.qualname.split("."):
+        found = getattr(found, part, None)
+    # `task.override(...)` is another object with the same function.
+    return isinstance(found, Task) and found.func is task.func
+
+
+def _check_packed(place: Installation, ref: TaskRef) -> None:
+    """Refuse code that would be missing where the task runs.
+
+    Raises:
+        CodeBundleError: The task's module is neither in the bundle nor an installed one.
+    """
+    if ref.module == "__main__" or place.bundles.covers(ref.module):
+        return
+    file = getattr(sys.modules.get(ref.module), "__file__", "")
+    raise CodeBundleError(
+        f"the module {ref.module} of {ref.name} lies in {file}, which is neither below "
+        f"{place.code_root} nor an installed package; set `root_dir` to a folder above it"
+    )
+
+
+async def store_uploads(client: Client, submission: Submission) -> None:
+    """Store what the submission refers to. On the client's loop.
+
+    Raises:
+        LogUnavailableError: The store did not take it in time.
+        LogFullError: No room.
+    """
+    for content in submission.uploads:
+        await client.keep(content)
+    bundle = submission.bundle
+    if bundle is not None and bundle.digest not in client.kept:
+        client.kept.add(await client.keep(bundle.content))
+
+
+def needs_uploads(client: Client, submission: Submission) -> bool:
+    """Say whether `store_uploads` has anything to do."""
+    bundle = submission.bundle
+    return bool(submission.uploads) or (bundle is not None and bundle.digest not in client.kept)

@@ -1,0 +1,86 @@
+"""Settings of Flyte that Millstream knows by name and does not act on.
+
+None is ignored in silence. One that would change what a program computes is refused where it
+is written; one that only changes how or where it runs is accepted with a warning, so that a
+Flyte program runs as it is.
+"""
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Final
+
+
+class MillstreamWarning(UserWarning):
+    """Something was accepted that has no effect; `code` names it for `warnings` filters."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.args[1]} ({self.code})"
+
+
+class NotYetSupportedError(ValueError):
+    """A setting that would change results is not supported, so it is not ignored either."""
+
+    def __init__(self, setting: str, why: str) -> None:
+        super().__init__(setting, why)
+        self.setting = setting
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.setting} is not supported yet: {self.why}"
+
+
+#: Setting -> (code, what happens instead).
+_WITHOUT_EFFECT: Final[Mapping[str, tuple[str, str]]] = {
+    "image": ("MS2001", "tasks run in the Python environment of their pool"),
+    "pod_template": ("MS2002", "no pods are started"),
+    "reusable": ("MS2003", "workers are warm always"),
+    "interruptible": ("MS2004", "no node is told apart as interruptible"),
+    "service_account": ("MS2005", "tasks run under the account of their pool"),
+    "report": ("MS2006", "no report is made"),
+    "links": ("MS2007", "no links are shown"),
+    "triggers": ("MS2008", "nothing fires; start runs yourself"),
+    "produces_artifacts": ("MS2009", "no artifacts are recorded"),
+    "gpu": ("MS2010", "accelerators are not scheduled; select a pool with `pool=`"),
+    "disk": ("MS2011", "disk space is neither reserved nor limited"),
+    "shm": ("MS2012", "shared memory is neither reserved nor limited"),
+    "include": ("MS2013", "only code is packed; put other files where every pool finds them"),
+}
+_REFUSED: Final[Mapping[str, str]] = {
+    "secrets": "the task would not find them; set environment variables on the pool",
+    "plugin_config": "no plugin runs tasks on another system",
+    "task_resolver": "tasks are found by module and name",
+}
+_warned: Final[set[str]] = set()
+
+
+def check_settings(settings: Mapping[str, object]) -> None:
+    """Warn about, or refuse, each setting that has a value and no effect.
+
+    Each warning comes once in the life of a process.
+
+    Raises:
+        NotYetSupportedError: One of the settings would change results.
+    """
+    for name, value in settings.items():
+        if value is None or value is False or value in ((), [], "", "auto", "off", {}):
+            continue
+        if name in _REFUSED:
+            raise NotYetSupportedError(name, _REFUSED[name])
+        code, instead = _WITHOUT_EFFECT[name]
+        if code not in _warned:
+            _warned.add(code)
+            text = f"{name}= has no effect in Millstream yet: {instead}"
+            warn(code, text)
+
+
+def warn(code: str, text: str) -> None:
+    """Warn at the line of user code that led here."""
+    level, frame = 1, inspect.currentframe()
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("millstream."):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(MillstreamWarning(code, text), stacklevel=level)

@@ -1,0 +1,266 @@
+"""Values to bytes and back, by annotation.
+
+`codec` says who can read the bytes: "msgpack" anybody, "pickle" (the same format, with at least
+one pickled part) a task process that has the classes. Both are exact: what comes back equals
+what was sent, has its class, its order and its time zone.
+"""
+
+import collections.abc
+import datetime as dt
+import decimal
+import enum
+import pathlib
+import types
+import typing
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any, Final, Literal, NewType, Union, cast
+
+import msgspec
+
+from millstream._values_containers import (
+    DictShape,
+    FixedTupleShape,
+    ListShape,
+    SetShape,
+    TupleShape,
+)
+from millstream._values_records import (
+    TypedDictShape,
+    dataclass_shape,
+    model_shape,
+    named_tuple_shape,
+    struct_shape,
+)
+from millstream._values_shapes import (
+    DYNAMIC,
+    SCALARS,
+    EnumShape,
+    LeafShape,
+    LiteralShape,
+    Mismatch,
+    PickleShape,
+    Shape,
+    Sink,
+    UnionShape,
+)
+from millstream._values_wire import (
+    INPUTS_HASH_BYTES,
+    MALFORMED,
+    hash_bytes,
+    hash_without,
+    inputs_hash,
+    pack,
+    unpack,
+)
+from millstream.errors import RuntimeDataValidationError
+
+CODEC_MSGPACK: Final = "msgpack"
+CODEC_PICKLE: Final = "pickle"
+_CODECS: Final = (CODEC_MSGPACK, CODEC_PICKLE)
+
+_PATH_CLASSES: Final = (
+    type(pathlib.Path()),
+    pathlib.PurePosixPath,
+    pathlib.PureWindowsPath,
+)
+_LEAVES: Final[dict[object, Shape]] = {
+    dt.datetime: LeafShape(dt.datetime),
+    dt.date: LeafShape(dt.date),
+    dt.time: LeafShape(dt.time),
+    dt.timedelta: LeafShape(dt.timedelta),
+    decimal.Decimal: LeafShape(decimal.Decimal),
+    uuid.UUID: LeafShape(uuid.UUID),
+    complex: LeafShape(complex),
+    pathlib.Path: LeafShape(pathlib.Path, classes=(type(pathlib.Path()),)),
+    pathlib.PurePath: LeafShape(pathlib.PurePath, classes=_PATH_CLASSES),
+    pathlib.PosixPath: LeafShape(pathlib.PosixPath),
+    pathlib.PurePosixPath: LeafShape(pathlib.PurePosixPath),
+    pathlib.PureWindowsPath: LeafShape(pathlib.PureWindowsPath),
+}
+_DYNAMIC: Final[tuple[object, ...]] = (Any, object)
+_WRAPPERS: Final = (Annotated, typing.Required, typing.NotRequired, typing.Final)
+
+#: Abstract containers, as the concrete ones that a value of them may be.
+_ABSTRACT: Final[dict[object, tuple[type, ...]]] = {
+    collections.abc.Sequence: (list, tuple),
+    collections.abc.MutableSequence: (list,),
+    collections.abc.Set: (set, frozenset),
+    collections.abc.MutableSet: (set,),
+    collections.abc.Mapping: (dict,),
+    collections.abc.MutableMapping: (dict,),
+    collections.abc.Iterable: (list, tuple, set, frozenset),
+    collections.abc.Collection: (list, tuple, set, frozenset),
+}
+
+_shapes: Final[dict[object, Shape]] = {**SCALARS, **_LEAVES}
+
+
+def shape_of(annotation: object) -> Shape:
+    """Return the shape of an annotation; made once for each."""
+    # A union or Literal of the same members compares equal in another order, or with True for 1.
+    key = (annotation, repr(annotation)) if not isinstance(annotation, type) else annotation
+    try:
+        known = _shapes.get(key)
+    except TypeError:  # an annotation that cannot be hashed, such as Annotated[int, []]
+        return _make(annotation)
+    if known is None:
+        known = _shapes[key] = _make(annotation)
+    return known
+
+
+def _make(annotation: object) -> Shape:
+    if annotation in _DYNAMIC:
+        return DYNAMIC
+    if annotation is None:
+        return SCALARS[None]
+    origin = typing.get_origin(annotation)
+    args = typing.get_args(annotation)
+    if origin in _WRAPPERS:
+        return shape_of(args[0])
+    if origin is Literal:
+        return LiteralShape(args)
+    if origin is Union or origin is types.UnionType:
+        return UnionShape([shape_of(arm) for arm in args])
+    if isinstance(annotation, NewType):
+        return shape_of(annotation.__supertype__)
+    if isinstance(annotation, typing.TypeVar):
+        return shape_of(annotation.__bound__ or Any)
+    # What a `type` statement makes, from Python 3.12 on.
+    if type(annotation).__name__ == "TypeAliasType":
+        return shape_of(cast("Any", annotation).__value__)
+    cls = origin if origin is not None else annotation
+    if cls in _ABSTRACT:
+        # Any of them holds items of one kind, also the tuple.
+        arms = [_container(c, (*args, ...) if c is tuple else args) for c in _ABSTRACT[cls]]
+        return arms[0] if len(arms) == 1 else UnionShape(arms)
+    if cls in (list, tuple, set, frozenset, dict):
+        return _container(cast("type", cls), args)
+    if isinstance(cls, type):
+        return _class_shape(cls, args)
+    if typing.is_typeddict(annotation):
+        return TypedDictShape(cast("type", annotation), shape_of)
+    return PickleShape(str(annotation), None)
+
+
+def _container(cls: type, args: tuple[object, ...]) -> Shape:
+    if cls is dict:
+        key, item = args if len(args) == 2 else (Any, Any)
+        return DictShape(shape_of(key), shape_of(item))
+    if cls is tuple:
+        if not args or args[0] is Ellipsis:
+            return TupleShape(DYNAMIC)
+        if args[-1] is Ellipsis:
+            return TupleShape(shape_of(args[0]))
+        return FixedTupleShape(tuple(shape_of(arg) for arg in args))
+    item = shape_of(args[0]) if args else DYNAMIC
+    return ListShape(item) if cls is list else SetShape(cls, item)
+
+
+def _class_shape(cls: type, args: tuple[object, ...]) -> Shape:
+    if typing.is_typeddict(cls):
+        return TypedDictShape(cls, shape_of)
+    if issubclass(cls, enum.Enum):
+        return EnumShape(cls)
+    if "__pydantic_fields__" in cls.__dict__ and hasattr(cls, "model_validate"):
+        return model_shape(cls, shape_of)
+    if "__dataclass_params__" in cls.__dict__:
+        return dataclass_shape(cls, shape_of, args)
+    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+        return named_tuple_shape(cls, shape_of)
+    if issubclass(cls, msgspec.Struct):
+        return struct_shape(cls, shape_of, args)
+    # isinstance() of a protocol works only where it says so.
+    is_open = getattr(cls, "_is_protocol", False) and not getattr(
+        cls, "_is_runtime_protocol", False
+    )
+    return PickleShape(cls.__qualname__, None if is_open else cls)
+
+
+def codec_name(sink: Sink) -> str:
+    """Return the codec of bytes for which these pickles were needed."""
+    return CODEC_PICKLE if sink else CODEC_MSGPACK
+
+
+def refuse(problem: Mismatch, where: str, task: str = "") -> RuntimeDataValidationError:
+    """Return the error for a value at `where` that does not fit."""
+    place = where + "".join(problem.path)
+    return RuntimeDataValidationError(place, problem.expected, problem.got, task)
+
+
+def read(codec: str, content: bytes, where: str, task: str = "") -> object:
+    """Return the plain tree in `content`.
+
+    Raises:
+        RuntimeDataValidationError: The bytes are no value, or of a codec that is not known.
+    """
+    if codec not in _CODECS:
+        raise RuntimeDataValidationError(where, f"one of the codecs {_CODECS}", codec, task)
+    try:
+        return unpack(content)
+    except MALFORMED as exc:
+        got = f"{len(content)} bytes that are none: {exc}"
+        raise RuntimeDataValidationError(where, "an encoded value", got, task) from exc
+
+
+def guarded(convert: Callable[[], object], where: str, task: str = "") -> object:
+    """Return `convert()`, its mismatch mapped.
+
+    Raises:
+        RuntimeDataValidationError: The value does not fit, or is nested too deeply.
+    """
+    try:
+        return convert()
+    except Mismatch as problem:
+        raise refuse(problem, where, task) from problem.__cause__
+    except RecursionError as exc:
+        raise RuntimeDataValidationError(
+            where, "a value with less nesting", "one that is nested too deeply, or in itself", task
+        ) from exc
+
+
+def encode(value: object, annotation: object = Any, *, where: str = "value") -> tuple[str, bytes]:
+    """Return codec and bytes of `value`.
+
+    Args:
+        value: What to encode.
+        annotation: What it is declared as; `Any` keeps the exact type of plain values.
+        where: Name to use in an error.
+
+    Raises:
+        RuntimeDataValidationError: The value does not fit the annotation.
+        RestrictedTypeError: The value needs to be pickled and cannot be.
+    """
+    shape = shape_of(annotation)
+    sink: Sink = []
+    content = guarded(lambda: pack(shape.to_plain(value, sink)), where)
+    return codec_name(sink), cast("bytes", content)
+
+
+def decode(codec: str, content: bytes, annotation: object = Any, *, where: str = "value") -> object:
+    """Return the value in `content`.
+
+    Raises:
+        RuntimeDataValidationError: The bytes hold no value of that annotation.
+    """
+    shape = shape_of(annotation)
+    plain = read(codec, content, where)
+    return guarded(lambda: shape.from_plain(plain), where)
+
+
+__all__ = [
+    "CODEC_MSGPACK",
+    "CODEC_PICKLE",
+    "INPUTS_HASH_BYTES",
+    "codec_name",
+    "decode",
+    "encode",
+    "guarded",
+    "hash_bytes",
+    "hash_without",
+    "inputs_hash",
+    "pack",
+    "read",
+    "refuse",
+    "shape_of",
+]

@@ -1,0 +1,479 @@
+"""Shapes: one object for each annotation, which turns values into plain trees and back.
+
+`to_plain` takes what a caller passed and is lenient where Flyte is (an int for a float, a dict
+for a model); `from_plain` takes what a message holds and is exact. Both raise `Mismatch`.
+"""
+
+import enum
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, cast
+
+from msgspec.msgpack import Ext
+
+from millstream import _pickling
+from millstream._values_wire import (
+    LEAF_PACKERS,
+    Code,
+    Packed,
+    Pairs,
+    Pickled,
+    pack,
+    packed_of,
+    pairs_of,
+)
+from millstream.errors import LargePickleWarning, RestrictedTypeError
+
+PICKLE_WARN_BYTES: Final = 1_000_000
+_SHOWN_CHARS_MAX: Final = 80
+
+NoneType: Final = type(None)
+
+#: Sizes of the pickles that one encoding needed; empty: none.
+Sink = list[int]
+
+
+class Mismatch(Exception):
+    """A value that does not fit. `path` grows outwards as it passes the containers."""
+
+    def __init__(self, expected: str, value: object) -> None:
+        super().__init__(expected)
+        self.expected = expected
+        self.got = show(value)
+        self.path: list[str] = []
+
+    def inside(self, step: str) -> "Mismatch":
+        """Return self, one step further out."""
+        self.path.insert(0, step)
+        return self
+
+
+def show(value: object) -> str:
+    """Return the type of `value`, and the value itself where it is short."""
+    if value is None:
+        return "None"
+    if isinstance(value, Pickled | Packed | Pairs):
+        return f"an encoded {type(value).__name__.lower()}"
+    try:
+        text = repr(value)
+    # The repr of a user's class may do anything.
+    except Exception:  # noqa: BLE001
+        text = "..."
+    if len(text) > _SHOWN_CHARS_MAX:
+        text = text[: _SHOWN_CHARS_MAX - 3] + "..."
+    return f"{type(value).__name__} {text}"
+
+
+class Shape(Protocol):
+    """How one annotation's values travel."""
+
+    @property
+    def expected(self) -> str:
+        """What the annotation asks for, as text."""
+        ...
+
+    @property
+    def native(self) -> type | None:
+        """A value of exactly this class passes both ways unchanged; None: no class does."""
+        ...
+
+    @property
+    def exact(self) -> tuple[type, ...]:
+        """Classes whose instances belong here before they belong to another arm of a union."""
+        ...
+
+    @property
+    def kinds(self) -> frozenset[type] | None:
+        """Classes that the plain form has after `unpack`; None: it may have any."""
+        ...
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        """Return the plain tree of `value`, or raise `Mismatch`."""
+        ...
+
+    def from_plain(self, plain: object) -> object:
+        """Return the value of a plain tree, or raise `Mismatch`."""
+        ...
+
+
+# ------------------------------------------------------------------ pickle
+
+
+def to_pickle(value: object, sink: Sink) -> Ext:
+    """Return `value` pickled, as an extension.
+
+    Raises:
+        RestrictedTypeError: It cannot be pickled.
+    """
+    try:
+        digest, content = _pickling.dump(value)
+    # Pickling runs the value's own code, and has no error class of its own.
+    except Exception as exc:
+        kind = f"{type(value).__module__}.{type(value).__qualname__}"
+        raise RestrictedTypeError(f"a {kind} cannot be pickled: {exc}") from exc
+    sink.append(len(content))
+    if len(content) > PICKLE_WARN_BYTES:
+        warnings.warn(
+            f"a {type(value).__qualname__} travels as a pickle of {len(content):,} bytes",
+            LargePickleWarning,
+            stacklevel=2,
+        )
+    return Ext(Code.PICKLE, pack([digest, content]))
+
+
+def from_pickle(pickled: Pickled, expected: str) -> object:
+    """Return the pickled value; it may be of any class."""
+    try:
+        return _pickling.load(pickled.content)
+    # Unpickling imports and runs what the value names.
+    except Exception as exc:
+        problem = Mismatch(expected, None)
+        problem.got = f"a pickle that cannot be read: {type(exc).__name__}: {exc}"
+        raise problem from exc
+
+
+class PickleShape:
+    """Any class that has no better shape; `cls` is None where nothing can be checked."""
+
+    native = None
+    kinds: frozenset[type] | None = frozenset({Pickled})
+
+    def __init__(self, expected: str, cls: type | None) -> None:
+        self.expected = expected
+        self.exact: tuple[type, ...] = (cls,) if cls is not None else ()
+        self._cls = cls
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if self._cls is not None and not isinstance(value, self._cls):
+            raise Mismatch(self.expected, value)
+        return to_pickle(value, sink)
+
+    def from_plain(self, plain: object) -> object:
+        if type(plain) is not Pickled:
+            raise Mismatch(self.expected, plain)
+        value = from_pickle(plain, self.expected)
+        if self._cls is not None and not isinstance(value, self._cls):
+            raise Mismatch(self.expected, value)
+        return value
+
+
+# ------------------------------------------------------------------ scalars
+
+
+class NativeShape:
+    """None, bool, bytes: exactly what MessagePack has."""
+
+    def __init__(self, cls: type) -> None:
+        self.expected = "None" if cls is NoneType else cls.__name__
+        self.native: type | None = cls
+        self.exact: tuple[type, ...] = (cls,)
+        self.kinds: frozenset[type] | None = frozenset({cls})
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if type(value) is not self.native:
+            raise Mismatch(self.expected, value)
+        return value
+
+    def from_plain(self, plain: object) -> object:
+        if type(plain) is not self.native:
+            raise Mismatch(self.expected, plain)
+        return plain
+
+
+class IntShape(NativeShape):
+    """Integers of any size; what has `__index__` (numpy's) becomes an int, a bool stays one."""
+
+    def __init__(self) -> None:
+        super().__init__(int)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if type(value) is bool:
+            return value
+        try:
+            # An int again, since `int.__index__` of a subclass may answer with itself.
+            return int(operator.index(cast("int", value)))
+        except TypeError as exc:
+            raise Mismatch(self.expected, value) from exc
+
+    def from_plain(self, plain: object) -> object:
+        if type(plain) is not int and type(plain) is not bool:
+            raise Mismatch(self.expected, plain)
+        return plain
+
+
+class FloatShape(NativeShape):
+    """Floats, NaN and infinities too; an int is taken for a float, a bool is not."""
+
+    def __init__(self) -> None:
+        super().__init__(float)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if type(value) is not bool and isinstance(value, int | float):
+            try:
+                return float(value)
+            except OverflowError as exc:
+                raise Mismatch(self.expected, value) from exc
+        raise Mismatch(self.expected, value)
+
+
+class StrShape(NativeShape):
+    """Text; a subclass becomes plain text."""
+
+    def __init__(self) -> None:
+        super().__init__(str)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if not isinstance(value, str):
+            raise Mismatch(self.expected, value)
+        # Not `str(value)`, which an enum with text values overrides.
+        return str.__str__(value)
+
+
+class LeafShape:
+    """A class with an extension of its own: datetime, Decimal, UUID, Path, ..."""
+
+    native = None
+
+    def __init__(self, cls: type, *, classes: tuple[type, ...] = ()) -> None:
+        self.expected = cls.__name__
+        self.exact: tuple[type, ...] = classes or (cls,)
+        self.kinds: frozenset[type] | None = frozenset({*self.exact, Pickled})
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if not isinstance(value, self.exact):
+            raise Mismatch(self.expected, value)
+        packer = LEAF_PACKERS.get(type(value))
+        packed = packer(value) if packer is not None else None
+        return to_pickle(value, sink) if packed is None else packed
+
+    def from_plain(self, plain: object) -> object:
+        if type(plain) is Pickled:
+            plain = from_pickle(plain, self.expected)
+        if not isinstance(plain, self.exact):
+            raise Mismatch(self.expected, plain)
+        return plain
+
+
+class EnumShape:
+    """Enums travel by name, flags by value; name and value are accepted for a member."""
+
+    native = None
+
+    def __init__(self, cls: type[enum.Enum]) -> None:
+        self.expected = cls.__qualname__
+        self.exact: tuple[type, ...] = (cls,)
+        self._cls = cls
+        self._is_flag = issubclass(cls, enum.Flag)
+        self.kinds: frozenset[type] | None = frozenset({int if self._is_flag else str})
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        member = value if isinstance(value, self._cls) else self._member(value)
+        return member.value if self._is_flag else member.name
+
+    def _member(self, value: object) -> enum.Enum:
+        if isinstance(value, str) and value in self._cls.__members__:
+            return self._cls.__members__[value]
+        try:
+            return self._cls(value)
+        except (ValueError, TypeError) as exc:
+            raise Mismatch(f"{self.expected} {list(self._cls.__members__)}", value) from exc
+
+    def from_plain(self, plain: object) -> object:
+        if self._is_flag and type(plain) is int:
+            return self._member(plain)
+        if self._is_flag or type(plain) is not str or plain not in self._cls.__members__:
+            raise Mismatch(self.expected, plain)
+        return self._cls.__members__[plain]
+
+
+class LiteralShape:
+    """One of a few values, each as itself."""
+
+    native = None
+    exact: tuple[type, ...] = ()
+
+    def __init__(self, values: tuple[object, ...]) -> None:
+        self.expected = f"one of {list(values)}"
+        self.kinds: frozenset[type] | None = frozenset(
+            str if isinstance(value, enum.Enum) else type(value) for value in values
+        )
+        self._values = values
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        for member in self._values:
+            if type(member) is type(value) and member == value:
+                return member.name if isinstance(member, enum.Enum) else member
+        raise Mismatch(self.expected, value)
+
+    def from_plain(self, plain: object) -> object:
+        for member in self._values:
+            shown = member.name if isinstance(member, enum.Enum) else member
+            if type(shown) is type(plain) and shown == plain:
+                return member
+        raise Mismatch(self.expected, plain)
+
+
+# ------------------------------------------------------------------ unions
+
+
+class UnionShape:
+    """One of several arms: untagged where the plain forms tell them apart, else tagged."""
+
+    native = None
+
+    def __init__(self, arms: Sequence[Shape]) -> None:
+        self._arms = tuple(arms)
+        self.expected = " | ".join(arm.expected for arm in arms)
+        self.exact = tuple(cls for arm in arms for cls in arm.exact)
+        kinds = [kind for arm in arms for kind in arm.kinds or ()]
+        self._tagged = any(arm.kinds is None for arm in arms) or len(kinds) != len(set(kinds))
+        self.kinds: frozenset[type] | None = frozenset({list} if self._tagged else kinds)
+        self._by_kind = {kind: arm for arm in arms for kind in arm.kinds or ()}
+        names = [arm.expected for arm in arms]
+        # Two classes of one name, from two modules, are told apart by their place.
+        self._tags = [
+            name if names.count(name) == 1 else f"{name}#{index}"
+            for index, name in enumerate(names)
+        ]
+        self._by_tag = dict(zip(self._tags, self._arms, strict=True))
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        cls = type(value)
+        arms = list(zip(self._arms, self._tags, strict=True))
+        first = [pair for pair in arms if cls in pair[0].exact]
+        for arm, tag in (*first, *arms):
+            pickles = len(sink)
+            try:
+                plain = arm.to_plain(value, sink)
+            except Mismatch:
+                del sink[pickles:]
+                continue
+            if not self._tagged:
+                return plain
+            return None if plain is None else [tag, plain]
+        raise Mismatch(self.expected, value)
+
+    def from_plain(self, plain: object) -> object:
+        if self._tagged and plain is not None:
+            return self._from_tagged(plain)
+        arm = self._by_kind.get(type(plain))
+        if arm is not None:
+            return arm.from_plain(plain)
+        for arm in self._arms:
+            try:
+                return arm.from_plain(plain)
+            except Mismatch:
+                continue
+        raise Mismatch(self.expected, plain)
+
+    def _from_tagged(self, plain: object) -> object:
+        if type(plain) is not list or len(cast("list[object]", plain)) != 2:
+            raise Mismatch(self.expected, plain)
+        tag, inner = cast("list[object]", plain)
+        arm = self._by_tag.get(tag) if type(tag) is str else None
+        if arm is None:
+            raise Mismatch(self.expected, plain)
+        return arm.from_plain(inner)
+
+
+# ------------------------------------------------------------------ no annotation
+
+_NATIVE: Final = frozenset({NoneType, bool, int, float, str, bytes})
+_SETS: Final[dict[type, int]] = {set: Code.SET, frozenset: Code.FROZENSET}
+_PACKED_CLASS: Final[dict[int, Callable[[list[object]], object]]] = {
+    Code.SET: set,
+    Code.FROZENSET: frozenset,
+    Code.TUPLE: tuple,
+}
+
+
+class DynamicShape:
+    """`Any`, or no annotation: the value says what it is; other classes are pickled."""
+
+    expected = "any value"
+    native = None
+    exact: tuple[type, ...] = ()
+    kinds: frozenset[type] | None = None
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        cls = type(value)
+        if cls in _NATIVE:
+            return value
+        if cls is list:
+            return [self.to_plain(item, sink) for item in cast("list[object]", value)]
+        if cls is dict:
+            return self._dict_to_plain(cast("dict[object, object]", value), sink)
+        if cls is tuple:
+            items = [self.to_plain(item, sink) for item in cast("tuple[object, ...]", value)]
+            return packed_of(Code.TUPLE, items)
+        if cls in _SETS:
+            members = [self.to_plain(item, sink) for item in cast("set[object]", value)]
+            return packed_of(_SETS[cls], members)
+        packer = LEAF_PACKERS.get(cls)
+        packed = packer(value) if packer is not None else None
+        return to_pickle(value, sink) if packed is None else packed
+
+    def _dict_to_plain(self, value: dict[object, object], sink: Sink) -> object:
+        if all(type(key) is str or type(key) is int for key in value):
+            return {key: self.to_plain(item, sink) for key, item in value.items()}
+        return pairs_of(
+            (self.to_plain(key, sink), self.to_plain(item, sink)) for key, item in value.items()
+        )
+
+    def from_plain(self, plain: object) -> object:
+        cls = type(plain)
+        if cls is list:
+            return [self.from_plain(item) for item in cast("list[object]", plain)]
+        if cls is dict:
+            items = cast("dict[object, object]", plain).items()
+            return {key: self.from_plain(item) for key, item in items}
+        if isinstance(plain, Pickled):
+            return from_pickle(plain, self.expected)
+        try:
+            if isinstance(plain, Pairs):
+                pairs = cast("list[list[object]]", plain)
+                return {self.from_plain(key): self.from_plain(item) for key, item in pairs}
+            if isinstance(plain, Packed):
+                return _PACKED_CLASS[plain.code]([self.from_plain(item) for item in plain.items])
+        except TypeError as exc:  # an unhashable key or member
+            raise Mismatch(self.expected, plain) from exc
+        return plain
+
+
+DYNAMIC: Final = DynamicShape()
+
+
+class LenientShape:
+    """A field that nothing ever checked: what does not fit its annotation is pickled."""
+
+    native = None
+    exact: tuple[type, ...] = ()
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self.expected = shape.expected
+        self.kinds: frozenset[type] | None = None
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        try:
+            return self._shape.to_plain(value, sink)
+        except Mismatch:
+            return to_pickle(value, sink)
+
+    def from_plain(self, plain: object) -> object:
+        if type(plain) is Pickled:
+            return from_pickle(plain, self.expected)
+        return self._shape.from_plain(plain)
+
+
+#: Shapes that need nothing else.
+SCALARS: Final[dict[object, Shape]] = {
+    NoneType: NativeShape(NoneType),
+    None: NativeShape(NoneType),
+    bool: NativeShape(bool),
+    bytes: NativeShape(bytes),
+    int: IntShape(),
+    float: FloatShape(),
+    str: StrShape(),
+}

@@ -1,0 +1,362 @@
+"""How values look as bytes: MessagePack, and the extension types that make it exact.
+
+A value is turned into a *plain tree* first (None, bool, int, float, str, bytes, list, dict with
+str or int keys, `Ext`), by the shapes of `_values_shapes`. What MessagePack has no type for goes
+into an extension. Leaves come back from the decoder as the objects they were; containers come
+back as `Pairs` and `Packed`, since what is inside still needs its shape; `Pickled` comes back
+closed, so that reading a message never runs code.
+"""
+
+import datetime as dt
+import decimal
+import hashlib
+import pathlib
+import re
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, cast
+
+import msgspec
+from msgspec.msgpack import Ext
+
+from millstream_events.codec import MALFORMED as _MSGSPEC_MALFORMED
+
+
+class Code:
+    """Extension types. Stored: never renumber.
+
+    Negative ones may differ in bytes for equal values (order, copies of classes): as bytes
+    they lie where the headers of maps lie, so that one scan finds all that `canonical` sorts.
+    """
+
+    PAIRS: Final = -128
+    PICKLE: Final = -127
+    SET: Final = -126
+    FROZENSET: Final = -125
+    TUPLE: Final = -124
+    BIG_INT: Final = 1
+    TEXT: Final = 2
+    DATETIME: Final = 3
+    DATE: Final = 4
+    TIME: Final = 5
+    TIMEDELTA: Final = 6
+    DECIMAL: Final = 7
+    UUID: Final = 8
+    PATH: Final = 9
+    COMPLEX: Final = 10
+
+
+class MalformedValueError(ValueError):
+    """An extension holds something that no writer of ours puts there."""
+
+
+#: What `unpack` raises on bytes that are no value.
+MALFORMED: Final = (*_MSGSPEC_MALFORMED, MalformedValueError)
+
+#: What the parsers of the standard library raise on text that they cannot read.
+_PARSE_ERRORS: Final = (ValueError, TypeError, ArithmeticError, LookupError, OSError)
+
+
+class Pairs(list[object]):
+    """A dict with keys that a MessagePack map cannot have: `[key, value]` items, in order."""
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """A tuple, set or frozenset of which only the value itself says what it is."""
+
+    code: int
+    items: list[object]
+
+
+class Pickled(msgspec.Struct, frozen=True):
+    """A pickled value, still closed. `digest` is the same in every process."""
+
+    digest: bytes
+    content: bytes
+
+
+_INT64_MIN: Final = -(2**63)
+_UINT64_MAX: Final = 2**64 - 1
+_encoder: Final = msgspec.msgpack.Encoder()
+
+
+def pack(plain: object) -> bytes:
+    """Return the bytes of a plain tree."""
+    try:
+        return _encoder.encode(plain)
+    except (OverflowError, UnicodeEncodeError):
+        return _encoder.encode(_widen(plain))
+
+
+def _widen(plain: object) -> object:
+    """Return `plain` with integers beyond 64 bits and lone surrogates in extensions."""
+    if type(plain) is int:
+        if _INT64_MIN <= plain <= _UINT64_MAX:
+            return plain
+        size = plain.bit_length() // 8 + 1
+        return Ext(Code.BIG_INT, plain.to_bytes(size, "big", signed=True))
+    if type(plain) is str:
+        try:
+            plain.encode()
+        except UnicodeEncodeError:
+            return Ext(Code.TEXT, plain.encode("utf-8", "surrogatepass"))
+        return plain
+    if type(plain) is list:
+        return [_widen(item) for item in cast("list[object]", plain)]
+    if type(plain) is dict:
+        pairs = [(_widen(k), _widen(v)) for k, v in cast("dict[object, object]", plain).items()]
+        if any(type(key) is Ext for key, _ in pairs):
+            return pairs_of(pairs)
+        return dict(pairs)
+    return plain
+
+
+def pairs_of(pairs: Iterable[tuple[object, object]]) -> Ext:
+    """Return the extension for a dict whose keys are not all str or int."""
+    return Ext(Code.PAIRS, pack([[key, value] for key, value in pairs]))
+
+
+def packed_of(code: int, items: list[object]) -> Ext:
+    """Return the extension for a tuple or set; the items of a set are put in order."""
+    if code != Code.TUPLE:
+        items = sorted(items, key=pack)
+    return Ext(code, pack(items))
+
+
+def _zoned(text: str, zone: str, fold: int) -> str:
+    return f"{text}|{zone}|{fold}" if zone or fold else text
+
+
+def _zone_key(tzinfo: dt.tzinfo | None) -> str | None:
+    """Return the key of an IANA zone, "" for none or a fixed offset, None for another class."""
+    if tzinfo is None or type(tzinfo) is dt.timezone:
+        return ""
+    return tzinfo.key if type(tzinfo) is zoneinfo.ZoneInfo else None
+
+
+def _pack_datetime(value: dt.datetime) -> Ext | None:
+    zone = _zone_key(value.tzinfo)
+    if zone is None:
+        return None
+    shown = value.replace(tzinfo=None) if zone else value
+    return Ext(Code.DATETIME, _zoned(shown.isoformat(), zone, value.fold).encode())
+
+
+def _pack_time(value: dt.time) -> Ext | None:
+    zone = _zone_key(value.tzinfo)
+    if zone is None:
+        return None
+    shown = value.replace(tzinfo=None) if zone else value
+    return Ext(Code.TIME, _zoned(shown.isoformat(), zone, value.fold).encode())
+
+
+def _unzoned(data: bytes) -> tuple[str, dt.tzinfo | None, int]:
+    text, *rest = data.decode().split("|")
+    zone, fold = rest or ("", "0")
+    return text, zoneinfo.ZoneInfo(zone) if zone else None, int(fold)
+
+
+def _unpack_datetime(data: bytes) -> dt.datetime:
+    text, zone, fold = _unzoned(data)
+    value = dt.datetime.fromisoformat(text)
+    return value.replace(tzinfo=zone or value.tzinfo, fold=fold)
+
+
+def _unpack_time(data: bytes) -> dt.time:
+    text, zone, fold = _unzoned(data)
+    value = dt.time.fromisoformat(text)
+    return value.replace(tzinfo=zone or value.tzinfo, fold=fold)
+
+
+def _unpack_timedelta(data: bytes) -> dt.timedelta:
+    days, seconds, micros = msgspec.msgpack.decode(data, type=tuple[int, int, int])
+    return dt.timedelta(days, seconds, micros)
+
+
+def _unpack_complex(data: bytes) -> complex:
+    real, imag = msgspec.msgpack.decode(data, type=tuple[float, float])
+    return complex(real, imag)
+
+
+_PATHS: Final[dict[str, type[pathlib.PurePath]]] = {
+    "p": pathlib.Path,
+    "x": pathlib.PurePosixPath,
+    "w": pathlib.PureWindowsPath,
+}
+
+
+def _pack_path(value: pathlib.PurePath) -> Ext:
+    kind = "p" if isinstance(value, pathlib.Path) else "w"
+    if type(value) is pathlib.PurePosixPath:
+        kind = "x"
+    return Ext(Code.PATH, (kind + str(value)).encode("utf-8", "surrogatepass"))
+
+
+def _unpack_path(data: bytes) -> pathlib.PurePath:
+    text = data.decode("utf-8", "surrogatepass")
+    return _PATHS[text[:1]](text[1:])
+
+
+def _pack_timedelta(value: dt.timedelta) -> Ext:
+    return Ext(Code.TIMEDELTA, _encoder.encode([value.days, value.seconds, value.microseconds]))
+
+
+#: Leaves by exact class. None: an instance that bytes cannot hold exactly (a foreign tzinfo).
+LEAF_PACKERS: Final[dict[type, Callable[..., Ext | None]]] = {
+    dt.datetime: _pack_datetime,
+    dt.date: lambda value: Ext(Code.DATE, value.isoformat().encode()),
+    dt.time: _pack_time,
+    dt.timedelta: _pack_timedelta,
+    decimal.Decimal: lambda value: Ext(Code.DECIMAL, str(value).encode()),
+    uuid.UUID: lambda value: Ext(Code.UUID, value.bytes),
+    type(pathlib.Path()): _pack_path,
+    pathlib.PurePosixPath: _pack_path,
+    pathlib.PureWindowsPath: _pack_path,
+    complex: lambda value: Ext(Code.COMPLEX, _encoder.encode([value.real, value.imag])),
+}
+
+
+def _packed(code: int) -> Callable[[bytes], Packed]:
+    return lambda data: Packed(code, _list_of(data))
+
+
+def _list_of(data: bytes) -> list[object]:
+    items = unpack(data)
+    if type(items) is not list:
+        raise MalformedValueError("an extension without its list")
+    return cast("list[object]", items)
+
+
+def _unpack_pairs(data: bytes) -> Pairs:
+    pairs = _list_of(data)
+    if any(type(pair) is not list or len(cast("list[object]", pair)) != 2 for pair in pairs):
+        raise MalformedValueError("a pair that is none")
+    return Pairs(pairs)
+
+
+def _unpack_pickled(data: bytes) -> Pickled:
+    digest, content = msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
+    return Pickled(digest, content)
+
+
+_UNPACKERS: Final[dict[int, Callable[[bytes], object]]] = {
+    Code.PAIRS: _unpack_pairs,
+    Code.PICKLE: _unpack_pickled,
+    Code.SET: _packed(Code.SET),
+    Code.FROZENSET: _packed(Code.FROZENSET),
+    Code.TUPLE: _packed(Code.TUPLE),
+    Code.BIG_INT: lambda data: int.from_bytes(data, "big", signed=True),
+    Code.TEXT: lambda data: data.decode("utf-8", "surrogatepass"),
+    Code.DATETIME: _unpack_datetime,
+    Code.DATE: lambda data: dt.date.fromisoformat(data.decode()),
+    Code.TIME: _unpack_time,
+    Code.TIMEDELTA: _unpack_timedelta,
+    Code.DECIMAL: lambda data: decimal.Decimal(data.decode()),
+    Code.UUID: lambda data: uuid.UUID(bytes=data),
+    Code.PATH: _unpack_path,
+    Code.COMPLEX: _unpack_complex,
+}
+
+
+def _ext_hook(code: int, payload: memoryview) -> object:
+    unpacker = _UNPACKERS.get(code)
+    if unpacker is None:
+        raise MalformedValueError(f"unknown extension {code}")
+    try:
+        return unpacker(bytes(payload))
+    except MALFORMED:
+        raise
+    except _PARSE_ERRORS as exc:
+        raise MalformedValueError(f"extension {code}: {exc}") from exc
+
+
+_decoder: Final = msgspec.msgpack.Decoder(ext_hook=_ext_hook)
+_raw_decoder: Final = msgspec.msgpack.Decoder()
+
+
+def unpack(content: bytes) -> object:
+    """Return the plain tree in `content`.
+
+    Raises:
+        MALFORMED: One of these classes: `content` is no value of ours.
+    """
+    return _decoder.decode(content)
+
+
+# ------------------------------------------------------------------ hashing
+
+#: A header of a map, or the code of an extension whose bytes may differ for equal values. May
+#: also match inside a text or number, which costs time and nothing else.
+_UNORDERED: Final = re.compile(rb"[\x80-\x8f\xde\xdf]")
+_NESTED: Final = frozenset({Code.SET, Code.FROZENSET, Code.TUPLE})
+
+INPUTS_HASH_BYTES: Final = 16
+
+
+def hash_bytes(parts: Sequence[bytes], *, size: int = INPUTS_HASH_BYTES) -> bytes:
+    """Return a blake2b hash over `parts`; where one ends and the next begins counts."""
+    state = hashlib.blake2b(digest_size=size)
+    for part in parts:
+        state.update(len(part).to_bytes(8, "big"))
+        state.update(part)
+    return state.digest()
+
+
+def inputs_hash(content: bytes | None) -> bytes:
+    """Return 16 bytes that are equal for equal inputs, whatever the order inside dicts.
+
+    `content` is an encoded value, or None for a call without parameters.
+    """
+    if content is None:
+        return bytes(INPUTS_HASH_BYTES)
+    # The first byte is the map of parameters, which has the order of the signature.
+    if _UNORDERED.search(content, 1) is None:
+        return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
+    try:
+        content = _encoder.encode(_canonical(_raw_decoder.decode(content)))
+    except _MSGSPEC_MALFORMED:
+        return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
+    return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
+
+
+def hash_without(content: bytes | None, ignored: frozenset[str]) -> bytes:
+    """Return `inputs_hash` of `content` without these parameters."""
+    if content is None or not ignored:
+        return inputs_hash(content)
+    try:
+        inputs = _raw_decoder.decode(content)
+    except _MSGSPEC_MALFORMED:
+        return inputs_hash(content)
+    if type(inputs) is not dict:
+        return inputs_hash(content)
+    kept = {k: v for k, v in cast("dict[object, object]", inputs).items() if k not in ignored}
+    return inputs_hash(_encoder.encode(kept))
+
+
+def _canonical(plain: object) -> object:
+    """Return a tree that encodes to the same bytes for every order of dicts and sets."""
+    if type(plain) is dict:
+        return _sorted_pairs(cast("dict[object, object]", plain).items())
+    if type(plain) is list or type(plain) is tuple:
+        return [_canonical(item) for item in cast("list[object]", plain)]
+    if type(plain) is Ext:
+        if plain.code == Code.PICKLE:
+            return Ext(Code.PICKLE, _unpack_pickled(bytes(plain.data)).digest)
+        if plain.code == Code.PAIRS:
+            pairs = _raw_list(plain)
+            return _sorted_pairs(cast("list[tuple[object, object]]", pairs))
+        if plain.code in _NESTED:
+            items = [_encoder.encode(_canonical(item)) for item in _raw_list(plain)]
+            ordered = items if plain.code == Code.TUPLE else sorted(items)
+            return Ext(plain.code, b"".join(ordered))
+    return plain
+
+
+def _raw_list(ext: Ext) -> list[object]:
+    return msgspec.msgpack.decode(ext.data, type=list[object])
+
+
+def _sorted_pairs(pairs: Iterable[Sequence[object]]) -> Ext:
+    ordered = sorted(_encoder.encode([_canonical(part) for part in pair]) for pair in pairs)
+    return Ext(Code.PAIRS, b"".join(ordered))

@@ -1,0 +1,254 @@
+"""`millstream get ...`: what is there, read from the log."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from cyclopts import Parameter
+
+from millstream._reader import list_runs
+from millstream._views import Json, View, action_view, event_views, run_view, show_time, value_view
+from millstream.cli.outcome import DONE
+from millstream.cli.output import DEFAULTS, Common, emit, emit_line, emit_one, tell
+from millstream.cli.reach import Reached, on_cluster, ordinal_of
+from millstream_events.codec import decode_frame
+from millstream_events.errors import LogCorruptError
+from millstream_events.ids import show_action
+from millstream_events.ports import LogEntry, OutputBatch
+from millstream_events.state import ActionState
+
+_RUN_COLUMNS: Final = (
+    "name",
+    "task",
+    "phase",
+    "created_at",
+    "duration_ms",
+    "actions.total",
+    "actions.running",
+    "actions.failed",
+    "error.message",
+)
+_ACTION_COLUMNS: Final = (
+    "name",
+    "parent",
+    "task",
+    "kind",
+    "phase",
+    "cache",
+    "started_at",
+    "ended_at",
+    "error.message",
+)
+_EVENT_COLUMNS: Final = ("seq", "rev", "ts", "type", "action", "attempt")
+
+Limit = Annotated[int, Parameter(name="--limit")]
+
+
+def get_run(name: str = "", /, *, limit: Limit = 0, common: Common = DEFAULTS) -> int:
+    """Show runs, newest first, or one run.
+
+    Args:
+        name: Id or name of one run.
+        limit: Most runs to list; 0: all.
+        common: Options of every command.
+    """
+
+    async def body(place: Reached) -> list[View] | View:
+        if name:
+            return run_view((await place.history(name)).state)
+        runs = [run_view(run) for run in reversed(await list_runs(place.log))]
+        return runs[:limit] if limit else runs
+
+    found = on_cluster(body)
+    if isinstance(found, dict):
+        emit_one(found, common.output)
+    else:
+        emit(found, common.output, columns=_RUN_COLUMNS)
+    return DONE
+
+
+def get_action(run: str, action: str = "", /, *, common: Common = DEFAULTS) -> int:
+    """Show the actions of a run, or one of them.
+
+    Args:
+        run: Id or name.
+        action: Such as `a3`; all of them if it is not given.
+        common: Options of every command.
+    """
+
+    async def body(place: Reached) -> list[View] | View:
+        state = (await place.history(run)).state
+        if action:
+            return action_view(state, ordinal_of(action, len(state.actions)))
+        return [action_view(state, ordinal) for ordinal in range(len(state.actions))]
+
+    found = on_cluster(body)
+    if isinstance(found, dict):
+        emit_one(found, common.output)
+    else:
+        emit(found, common.output, columns=_ACTION_COLUMNS)
+    return DONE
+
+
+def get_event(
+    run: str,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Show the events of a run as they were logged.
+
+    Args:
+        run: Id or name.
+        follow: Go on with what comes, until the run is over; one object a line.
+        common: Options of every command.
+    """
+
+    async def listed(place: Reached) -> list[View]:
+        return _events((await place.history(run)).entries)
+
+    async def followed(place: Reached) -> None:
+        history = await place.history(run)
+        for view in _events(history.entries):
+            emit_line(view)
+        if history.state.finished or not place.live:
+            return
+        entries = place.log.follow(history.entries[-1].seq, key=history.state.id)
+        async with contextlib.aclosing(entries):
+            async for entry in entries:
+                views = _events([entry])
+                for view in views:
+                    emit_line(view)
+                if any(view["type"] == "RunFinished" for view in views):
+                    return
+
+    if follow:
+        on_cluster(followed)
+    else:
+        emit(on_cluster(listed), common.output, columns=_EVENT_COLUMNS, name="rev")
+    return DONE
+
+
+def get_io(run: str, action: str = "a0", /, *, common: Common = DEFAULTS) -> int:
+    """Show the inputs and outputs of an action.
+
+    Args:
+        run: Id or name.
+        action: Such as `a3`; the root of the run if it is not given.
+        common: Options of every command.
+    """
+
+    async def body(place: Reached) -> View:
+        state = (await place.history(run)).state
+        ordinal = ordinal_of(action, len(state.actions))
+        found: ActionState = state.actions[ordinal]
+        return {
+            "run": state.id,
+            "action": show_action(ordinal),
+            "task": found.task.name,
+            "phase": str(found.phase),
+            "inputs": value_view(found.inputs),
+            "outputs": value_view(found.output),
+        }
+
+    emit_one(on_cluster(body), common.output, name="action")
+    return DONE
+
+
+def get_logs(
+    run: str,
+    action: str = "",
+    /,
+    *,
+    follow: Annotated[bool, Parameter(negative="")] = False,
+    common: Common = DEFAULTS,
+) -> int:
+    """Show what the tasks of a run printed.
+
+    Args:
+        run: Id or name.
+        action: Such as `a3`; all of them if it is not given.
+        follow: Go on with what comes, until the run is over.
+        common: Options of every command.
+    """
+
+    async def body(place: Reached) -> None:
+        history = await place.history(run)
+        only = ordinal_of(action, len(history.state.actions)) if action else None
+        wait = follow and place.live and not history.state.finished
+        source = _batches(place, history.state.id, only, wait=wait)
+        async with contextlib.aclosing(source):
+            async for batch in source:
+                _print_batch(batch, common)
+
+    on_cluster(body)
+    return DONE
+
+
+async def _batches(
+    place: Reached, run: str, action: int | None, *, wait: bool
+) -> AsyncIterator[OutputBatch]:
+    outputs = place.connection.outputs
+    seq = 0
+    over = asyncio.create_task(_over(place, run)) if wait else None
+    try:
+        while True:
+            last_look = over is None or over.done()
+            page = await outputs.read(run, action=action, after_seq=seq)
+            for number, batch in page:
+                seq = number
+                yield batch
+            if not page:
+                if last_look:
+                    return
+                await asyncio.sleep(_LOGS_LOOK_S)
+    finally:
+        if over is not None:
+            over.cancel()
+
+
+#: Between two looks for more output while following.
+_LOGS_LOOK_S: Final = 0.2
+
+
+async def _over(place: Reached, run: str) -> None:
+    """Return when the run is over and what was printed last has had time to arrive."""
+    from millstream._reader import follow_run
+
+    async for _ in follow_run(place.log, run):
+        pass
+    await asyncio.sleep(2 * _LOGS_LOOK_S)
+
+
+def _print_batch(batch: OutputBatch, common: Common) -> None:
+    if batch.dropped:
+        tell(f"{batch.dropped} lines of {show_action(batch.action)} were dropped")
+    for line in batch.lines:
+        if common.output in {"json", "jsonl", "yaml"}:
+            view: dict[str, Json] = {
+                "ts": show_time(line.ts_ns),
+                "action": show_action(batch.action),
+                "attempt": line.attempt,
+                "stream": "stdout" if line.stream == 1 else "stderr",
+                "worker": line.worker,
+                "text": line.text,
+                "shared": line.shared,
+                "native": line.native,
+            }
+            emit_line(view)
+        else:
+            print(f"{show_action(batch.action)} | {line.text}", flush=True)
+
+
+def _events(entries: list[LogEntry]) -> list[View]:
+    views: list[View] = []
+    for entry in entries:
+        try:
+            frame = decode_frame(entry.payload, key=entry.key, seq=entry.seq)
+        except LogCorruptError as exc:
+            views.append({"seq": entry.seq, "type": "Corrupt", "detail": str(exc)})
+        else:
+            views += event_views(entry.seq, frame)
+    return views

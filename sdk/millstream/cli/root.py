@@ -1,0 +1,118 @@
+"""The command line: which commands there are, and how they end.
+
+Only the parser is imported here; each command is imported when it is called.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from cyclopts import App, CycloptsError
+
+from millstream.cli.outcome import (
+    FAILED,
+    INTERRUPTED,
+    UsageError,
+    exit_code_of,
+    print_error,
+)
+from millstream_events.errors import MillstreamError
+
+#: Plural, and what is meant by it.
+_NOUNS: Final = ("run", "action", "event", "pool")
+
+
+def _version() -> str:
+    try:
+        return version("millstream")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0"
+
+
+def build() -> App:
+    """Return the whole command tree, with nothing of it imported."""
+    app = App(
+        name="millstream",
+        help="Durable Python workflows.\n\nmillstream run hello.py main --n 3",
+        version=_version,
+        result_action="return_value",
+        help_formatter="default" if sys.stdout.isatty() else "plain",
+    )
+    app.command("millstream.cli.run:app", name="run", help="Run a task of a file.")
+    app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
+    app.command(
+        "millstream.cli.watch:watch", name="watch", help="Show a run as it goes, to its end."
+    )
+    app.command(
+        "millstream.cli.replay:replay", name="replay", help="Fold a run's log up to some point."
+    )
+    app.command("millstream.cli.audit:audit", name="audit", help="Check the log's invariants.")
+    app.command("millstream.cli.doctor:doctor", name="doctor", help="Check the installation.")
+    get = App(name="get", help="Show runs, actions, events, logs, values, pools, the cluster.")
+    for noun in ("run", "action", "event", "logs", "io"):
+        get.command(f"millstream.cli.get:get_{noun}", name=_names(noun), help=f"Show {noun}.")
+    for noun in ("pool", "cluster"):
+        target = f"millstream.cli.get_cluster:get_{noun}"
+        get.command(target, name=_names(noun), help=f"Show {noun}.")
+    app.command(get)
+    abort = App(name="abort", help="End a run, or one action of it.")
+    for noun in ("run", "action"):
+        target = f"millstream.cli.abort:abort_{noun}"
+        abort.command(target, name=_names(noun), help=f"End one {noun}.")
+    app.command(abort)
+    start = App(name="start", help="Run one part of an installation in the foreground.")
+    for noun in ("nats", "scheduler", "pool"):
+        target = f"millstream.cli.start:start_{noun}"
+        start.command(target, name=noun, help=f"Run a {noun}.")
+    app.command(start)
+    return app
+
+
+def _names(noun: str) -> tuple[str, ...]:
+    return (noun, f"{noun}s") if noun in _NOUNS else (noun, "log") if noun == "logs" else (noun,)
+
+
+def main(tokens: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with its code."""
+    sys.exit(execute(sys.argv[1:] if tokens is None else tokens))
+
+
+def execute(tokens: Sequence[str]) -> int:
+    """Run one command line and return its exit code; errors are printed, never raised."""
+    as_json = wants_json(tokens)
+    try:
+        done: object = build()(list(tokens), exit_on_error=False, print_error=False)
+        return done if isinstance(done, int) else 0
+    except CycloptsError as exc:
+        return _end(UsageError(str(exc), "millstream COMMAND --help"), tokens, as_json=as_json)
+    except MillstreamError as exc:
+        return _end(exc, tokens, as_json=as_json)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except Exception as exc:
+        if "-v" in tokens or "--verbose" in tokens:
+            raise
+        unknown = MillstreamError(f"{type(exc).__name__}: {exc}")
+        return _end(unknown, tokens, as_json=as_json)
+
+
+def _end(error: MillstreamError, tokens: Sequence[str], *, as_json: bool) -> int:
+    if "-v" in tokens or "--verbose" in tokens:
+        import traceback
+
+        traceback.print_exception(error)
+    print_error(error, as_json=as_json)
+    return exit_code_of(error)
+
+
+def wants_json(tokens: Sequence[str]) -> bool:
+    """Say whether errors are to be printed as JSON, also of a line that cannot be parsed."""
+    for index, token in enumerate(tokens):
+        if token in ("-o", "--output") and index + 1 < len(tokens):
+            return tokens[index + 1] in ("json", "jsonl")
+        if token in ("-ojson", "-ojsonl", "--output=json", "--output=jsonl"):
+            return True
+    return False

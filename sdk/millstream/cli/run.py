@@ -1,0 +1,276 @@
+"""`millstream run FILE TASK [--param value ...]`."""
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn
+
+import msgspec
+from cyclopts import App, Parameter
+
+from millstream._cluster import find_cluster
+from millstream._init import init, installation
+from millstream._launch import with_runcontext
+from millstream._run import Run
+from millstream._task import Task
+from millstream._views import Json, View
+from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
+from millstream.cli.loading import find_task, load_module, module_at
+from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED
+from millstream.cli.output import DEFAULTS, Common, cell, emit_one, tell
+from millstream.cli.reach import place_here
+from millstream.errors import BaseRuntimeError
+from millstream_events.errors import ClusterNotReachedError
+from millstream_events.phases import SUCCESS_PHASES
+
+#: Options of the command itself; True: with a value. A test compares it with `launch`.
+OWN: Final[Mapping[str, bool]] = {
+    "--name": True,
+    "--detach": False,
+    "--local": False,
+    "--follow": False,
+    "--project": True,
+    "--domain": True,
+    "--slots": True,
+    "--workers": True,
+    "--output": True,
+    "-o": True,
+    "--verbose": False,
+    "-v": False,
+}
+_HELP: Final = ("--help", "-h")
+
+_Flag = Annotated[bool, Parameter(negative="")]
+
+app = App(
+    name="run",
+    help="Run a task of a file: millstream run FILE TASK --param value.",
+    help_flags=[],
+    version_flags=[],
+    result_action="return_value",
+)
+_parser = App(name="millstream run", version_flags=[], result_action="return_value")
+
+
+@app.default
+def run(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
+    """Tell the task's options from the command's own, then run the task."""
+    target = find_target(tokens, OWN)
+    if target is None or any(token in _HELP for token in tokens):
+        # Parsed as it stands, for the help, or for the error about what is missing.
+        return _parsed(tokens, ())
+    file, task = tokens[target[0]], tokens[target[1]]
+    found = find_task(load_module(Path(file)), task)
+    parameters = parameters_of(found.func)
+    command = split_tail(tokens[target[1] + 1 :], parameters, OWN)
+    return _parsed((*tokens[: target[1] + 1], *command.own), command.task)
+
+
+def _parsed(own: Sequence[str], task: Sequence[str]) -> int:
+    tokens = [*own, "--", *task] if task else list(own)
+    done: int | None = _parser(tokens, exit_on_error=False, print_error=False)
+    # The help was printed.
+    return DONE if done is None else done
+
+
+@_parser.default
+def launch(
+    file: Path,
+    task: str,
+    /,
+    *inputs: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
+    name: str = "",
+    detach: _Flag = False,
+    local: _Flag = False,
+    follow: _Flag = False,
+    project: str = "",
+    domain: str = "",
+    slots: int = 0,
+    workers: int = 0,
+    common: Common = DEFAULTS,
+) -> int:
+    """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
+
+    Parameters of the task are options: --count 3, --fast or --no-fast, lists and models as JSON.
+    Where the task and this command have an option of the same name, the one behind TASK is the
+    task's.
+
+    Args:
+        file: Python file; imported by its name, not as a script.
+        task: Name of the task's function, or ENVIRONMENT.FUNCTION.
+        inputs: What follows belongs to the task.
+        name: Name of the run, unique inside the project.
+        detach: Return at once; needs a cluster that stays, such as that of `millstream dev`.
+        local: Run in this process, on a log in memory.
+        follow: Print how the run gets on, on stderr.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
+        slots: Actions at once, if a cluster has to be started.
+        workers: Warm workers, if a cluster has to be started.
+        common: Options of every command.
+    """
+    module = load_module(file)
+    found = find_task(module, task)
+    values = parse_inputs(inputs, parameters_of(found.func))
+    where = place_here()
+    own_root = module_at(file).root
+    init(
+        root_dir=None if own_root.is_relative_to(where.project_dir) else own_root,
+        slots=slots or None,
+        workers=workers or None,
+    )
+    mode = "local" if local else installation().settings.mode
+    embedded = mode == "remote" and _is_embedded()
+    if detach and mode == "remote" and embedded:
+        raise ClusterNotReachedError(str(where.project_dir), "--detach needs one that stays")
+    started: Run[Any] | None = None
+    try:
+        context = with_runcontext(
+            mode="local" if mode == "local" else "remote",
+            name=name,
+            project=project,
+            domain=domain,
+        )
+        started = context.run(found, **values)
+        if detach:
+            emit_one(_view(started, started.details(), []), common.output, name="run")
+            return DONE
+        _wait(started, follow=follow)
+    except KeyboardInterrupt:
+        _interrupted(started, embedded=embedded)
+    except BaseRuntimeError as exc:
+        if mode != "local":
+            raise
+        return _local_failure(exc, common)
+    return _report(started, found, common)
+
+
+def _is_embedded() -> bool:
+    place = installation()
+    return place.settings.where() is None and asyncio.run(find_cluster(place.project_dir)) is None
+
+
+def _wait(run: Run[Any], *, follow: bool) -> None:
+    if not follow:
+        run.wait()
+        return
+    last = ""
+    for view in run.watch():
+        counts = view["actions"]
+        line = f"{view['name']}  {view['phase']}  {progress(counts)}"
+        if line != last:
+            tell(line)
+            last = line
+    run.wait()
+
+
+def progress(counts: Json) -> str:
+    """Return `3 of 10 actions, 2 running, 1 failed`."""
+    assert isinstance(counts, dict)
+    number = {key: value for key, value in counts.items() if isinstance(value, int)}
+    over = number["succeeded"] + number["failed"] + number["aborted"]
+    text = f"{over} of {number['total']} actions, {number['running']} running"
+    return f"{text}, {number['failed']} failed" if number["failed"] else text
+
+
+def _report(run: Run[Any], task: Task[..., Any], common: Common) -> int:
+    details = run.details()
+    succeeded = details["phase"] in SUCCESS_PHASES
+    outputs = [plain(value) for value in run.outputs()] if succeeded else []
+    if task.interface.returns_nothing and outputs == [None]:
+        outputs = []
+    _print(_view(run, details, outputs), common)
+    return DONE if succeeded else RUN_FAILED
+
+
+def _view(run: Run[Any], details: View, outputs: list[Json]) -> View:
+    return {
+        "run": run.id,
+        "name": run.name,
+        "phase": details["phase"],
+        "outputs": outputs,
+        "error": details["error"],
+        "duration_ms": details["duration_ms"],
+        "url": run.url,
+    }
+
+
+def _print(view: View, common: Common) -> None:
+    if common.output in {"table", "wide"}:
+        outputs = view["outputs"]
+        assert isinstance(outputs, list)
+        for value in outputs:
+            print(value if isinstance(value, str) else cell({"value": value}, "value") or value)
+        if view["error"] is not None:
+            trace = cell(view, "error.traceback")
+            tell(f"{trace}\n" if trace else "")
+        took = view["duration_ms"]
+        failed = f": {cell(view, 'error.type')}: {cell(view, 'error.message')}"
+        tell(
+            f"run {view['name']} {view['phase']} in {took} ms"
+            f"{failed if view['error'] is not None else ''}"
+        )
+    else:
+        emit_one(view, common.output, name="run")
+
+
+def _local_failure(error: BaseRuntimeError, common: Common) -> int:
+    record: View = {"kind": error.kind, "type": error.code, "message": str(error)}
+    view: View = {
+        "run": None,
+        "name": "local",
+        "phase": "FAILED",
+        "outputs": [],
+        "error": record,
+        "duration_ms": None,
+        "url": None,
+    }
+    _print(view, common)
+    return RUN_FAILED
+
+
+def _interrupted(run: Run[Any] | None, *, embedded: bool) -> NoReturn:
+    if run is None:
+        tell("interrupted before the run was accepted")
+    elif embedded:
+        tell(
+            f"interrupted: the cluster of this command ends with it; run {run.name} is kept and "
+            f"goes on when a cluster runs here again (millstream dev)"
+        )
+    else:
+        tell(
+            f"detached: run {run.name} goes on\n"
+            f"  reattach: millstream watch {run.name}\n"
+            f"  abort:    millstream abort run {run.name}"
+        )
+    sys.exit(INTERRUPTED)
+
+
+def plain(value: object) -> Json:
+    """Return an output as JSON can show it; what JSON has no form for becomes its `repr`."""
+    module = import_module("pydantic") if "pydantic" in sys.modules else None
+
+    def shown(other: object) -> object:
+        if module is not None and isinstance(other, module.BaseModel):
+            return other.model_dump(mode="json")
+        return repr(other)
+
+    built: Json = msgspec.json.decode(msgspec.json.encode(_keyed(value), enc_hook=shown))
+    return built
+
+
+def _keyed(value: object) -> object:
+    # Keys that JSON has not, such as tuples, are shown as text; infinities would become null.
+    if isinstance(value, dict):
+        return {
+            key if isinstance(key, (str, int)) else repr(key): _keyed(item)
+            for key, item in value.items()
+        }
+    if type(value) in (list, tuple):
+        assert isinstance(value, (list, tuple))
+        return [_keyed(item) for item in value]
+    if isinstance(value, float) and value - value != 0:
+        return repr(value)
+    return value

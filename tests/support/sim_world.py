@@ -1,0 +1,504 @@
+"""A whole shard in one thread under one seed: leader core, agents, clients, network, faults.
+
+The leader's decisions, the fold and the sealing are the real ones; agents and clients are
+small models that follow the protocol of `reports` and `commands`. Everything random comes from
+the seed, so a failing seed is its own reproduction.
+"""
+
+import random
+from collections import deque
+
+from millstream_events.codec import decode_frame
+from millstream_events.commands import (
+    AbortAction,
+    AbortRun,
+    Accepted,
+    ClientBatch,
+    PauseRun,
+    ResumeRun,
+    RunReleased,
+    SubmitRun,
+    WatchRun,
+)
+from millstream_events.endpoint import Endpoint
+from millstream_events.fold import apply_shard, fold_entry
+from millstream_events.ids import child_id, new_run_id
+from millstream_events.model import LeaderElected
+from millstream_events.ports import LogEntry
+from millstream_events.reports import (
+    AgentBatch,
+    AskChildren,
+    Cancel,
+    Credit,
+    Failed,
+    Forget,
+    Hello,
+    Held,
+    Lost,
+    RecordTrace,
+    Release,
+    Repeat,
+    Returned,
+    SayHello,
+    SetTimer,
+    StartAction,
+    Started,
+    Succeeded,
+    ToAgent,
+    Work,
+)
+from millstream_events.seal import Sealed, seal
+from millstream_events.state import ShardState
+from millstream_events.values import Backoff, ErrorRecord, Inline, Policy, TaskRef
+from millstream_scheduler.book import Book, rebuild
+from millstream_scheduler.config import SchedulerConfig
+from millstream_scheduler.decide import Inputs, decide
+
+SHARD = "lo00"
+MS = 1_000_000
+
+
+class Attempt:
+    """One attempt that an agent runs: a program that follows from the action's id alone."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.known = {entry.id: entry for entry in work.journal}
+        self.script = random.Random(work.id + b"script")
+        self.steps: list[tuple[str, bytes]] = []
+        #: Seeds are ids, so every attempt of an action makes the same calls.
+        depth = len(work.task.name)
+        for k in range(self.script.choice([0, 0, 1, 2, 3]) if depth < 4 else 0):
+            kind = self.script.choice(["child", "child", "trace", "timer"])
+            identity = (kind + work.task.name).encode()
+            call = child_id(work.id, task_identity=identity, inputs_hash=b"i", group="", k=k)
+            self.steps.append((kind, call))
+        self.waiting: set[bytes] = set()
+        self.cancelled = False
+
+    def fails(self) -> bool:
+        """Whether this attempt ends with an error: some do, on their first attempts."""
+        return random.Random(self.work.id + b"fate").random() < 0.25 and self.work.attempt < 3
+
+
+class SimAgent:
+    """An agent by the protocol, without processes."""
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.world = world
+        self.name = name
+        self.starts = 0
+        self.spool: list[object] = []
+        self.restart(spooled=False)
+
+    def restart(self, *, spooled: bool) -> None:
+        """Begin a new incarnation; with `spooled`, outcomes of the former are reported first."""
+        self.starts += 1
+        self.incarnation = f"{self.name}-{self.starts}"
+        outcomes = (Succeeded, Failed, Lost, RecordTrace)
+        kept = [item for item in getattr(self, "outbox", []) if isinstance(item, outcomes)]
+        self.outbox: list[object] = kept if spooled else []
+        self.base = 1
+        self.generation = 0
+        self.epoch = 0
+        self.granted = 0
+        self.attempts: dict[bytes, Attempt] = {}
+        self.inbox: deque[ToAgent] = deque()
+        self.wants_hello = True
+
+    def report(self, item: object) -> None:
+        """Number and send one report."""
+        self.outbox.append(item)
+        self.send(self.base + len(self.outbox) - 1, [item])
+
+    def send(self, first: int, items: list[object]) -> None:
+        """Put one batch on the network."""
+        self.world.up.append((self.name, AgentBatch(self.incarnation, first, tuple(items))))
+
+    def hello(self) -> None:
+        """Introduce the agent and repeat what is not acknowledged."""
+        self.wants_hello = False
+        self.generation += 1
+        self.granted = max(0, self.world.slots - len(self.attempts))
+        unacked = {getattr(item, "token", b"") for item in self.outbox}
+        held = [
+            Held(a.work.run, a.work.action, a.work.attempt, token)
+            for token, a in self.attempts.items()
+        ]
+        held += [
+            Held(item.run, item.action, 0, item.token)
+            for item in self.outbox
+            if isinstance(item, (Succeeded, Failed, Lost)) and item.token in unacked
+        ]
+        introduction = Hello(
+            self.generation, "default", "lo", "", (), self.world.slots, self.granted, tuple(held)
+        )
+        self.send(self.base, [*self.outbox, introduction])
+        for token, attempt in self.attempts.items():
+            if attempt.waiting:
+                ids = tuple(sorted(attempt.waiting))
+                work = attempt.work
+                self.send(self.base, [AskChildren(work.run, work.action, token, ids)])
+
+    def hear(self, message: ToAgent) -> None:
+        """Take orders."""
+        if message.epoch < self.epoch or message.incarnation != self.incarnation:
+            return
+        if message.epoch > self.epoch:
+            self.epoch = message.epoch
+        while self.base <= message.acked and self.outbox:
+            self.outbox.pop(0)
+            self.base += 1
+        for order in message.items:
+            match order:
+                case Work():
+                    if order.generation == self.generation:
+                        self.attempts[order.token] = Attempt(order)
+                case Release() if order.token in self.attempts:
+                    attempt = self.attempts[order.token]
+                    attempt.waiting.discard(order.id)
+                    attempt.known[order.id] = order  # type: ignore[assignment]  # same fields
+                    self.world.observe(order)
+                case Cancel() if order.token in self.attempts:
+                    self.attempts[order.token].cancelled = True
+                case Forget():
+                    self.attempts.pop(order.token, None)
+                case Repeat() if order.start >= self.base:
+                    self.send(order.start, self.outbox[order.start - self.base :])
+                case SayHello():
+                    self.wants_hello = True
+                case _:
+                    pass
+
+    def free(self) -> None:
+        """Grant one more dispatch."""
+        self.granted += 1
+        self.send(self.base + len(self.outbox), [Credit(self.generation, self.granted)])
+
+    def step(self, rng: random.Random) -> None:
+        """Let one attempt do one thing."""
+        token = rng.choice(list(self.attempts))
+        attempt = self.attempts[token]
+        work = attempt.work
+        if attempt.cancelled and rng.random() < 0.7:
+            error = ErrorRecord("cancelled", "CancelledError", "cancelled", retryable=False)
+            self.end(token, Failed(work.run, work.action, token, error))
+            return
+        if rng.random() < 0.05:
+            self.end(token, Lost(work.run, work.action, token, "worker-crashed"))
+            return
+        if not attempt.steps and not attempt.waiting and rng.random() < 0.05:
+            self.end(token, Returned(work.run, work.action, token, "busy"))
+            return
+        if rng.random() < 0.2:
+            self.report(Started(work.run, work.action, token, "w", 1, self.world.now_ms * MS))
+        while attempt.steps and attempt.steps[0][1] in attempt.known:
+            attempt.steps.pop(0)
+        if attempt.steps:
+            self.call(attempt, *attempt.steps.pop(0))
+        elif not attempt.waiting:
+            if attempt.fails():
+                error = ErrorRecord("user", "ValueError", "no")
+                self.end(token, Failed(work.run, work.action, token, error, "w", 1, 2))
+            else:
+                self.end(
+                    token,
+                    Succeeded(work.run, work.action, token, Inline("x", work.id), "w", 1, 2),
+                )
+
+    def call(self, attempt: Attempt, kind: str, call: bytes) -> None:
+        """Make one call of the attempt's program."""
+        work = attempt.work
+        token = work.token
+        if kind == "trace":
+            done = Inline("x", call)
+            self.report(
+                RecordTrace(work.run, work.action, token, call, "t", b"", done, None, 1, 2)
+            )
+            return
+        attempt.waiting.add(call)
+        if kind == "timer":
+            due_ms = self.world.now_ms + 20
+            self.report(SetTimer(work.run, work.action, token, call, due_ms))
+            return
+        task = TaskRef(work.task.name + "c", identity=b"c")
+        self.report(
+            StartAction(
+                work.run,
+                work.action,
+                token,
+                call,
+                "task",
+                task,
+                None,
+                b"i",
+                policy=self.world.policy(call),
+                cache_key=call if call[0] % 7 == 0 else b"",
+            )
+        )
+
+    def end(self, token: bytes, report: object) -> None:
+        """End an attempt."""
+        self.world.executed.append((self.attempts[token].work.run, self.attempts[token].work.id))
+        del self.attempts[token]
+        self.report(report)
+        self.free()
+
+
+class World:
+    """The shard, and what can go wrong with it."""
+
+    def __init__(self, seed: int, *, runs: int = 2, agents: int = 2, slots: int = 3) -> None:
+        self.rng = random.Random(seed)
+        self.seed = seed
+        self.slots = slots
+        self.now_ms = 1_700_000_000_000
+        self.config = SchedulerConfig(
+            endpoint=Endpoint(url=""), node="n", parent_in_flight_max=2, run_in_flight_max=5
+        )
+        self.log: list[LogEntry] = []
+        self.pending: deque[Sealed] = deque()
+        self.gated: deque[tuple[int, object]] = deque()
+        self.up: deque[tuple[str, AgentBatch]] = deque()
+        self.commands: deque[ClientBatch] = deque()
+        self.executed: list[tuple[str, bytes]] = []
+        self.observed: dict[tuple[str, bytes], tuple[str, object]] = {}
+        self.released: dict[str, RunReleased] = {}
+        self.accepted: set[str] = set()
+        self.faults = True
+        self.leaders = 0
+        self.book: Book
+        self.elect()
+        self.agents = {f"a{n}": SimAgent(self, f"a{n}") for n in range(agents)}
+        self.runs = [
+            new_run_id(now_ms=self.now_ms + n, random_bits=self.rng.getrandbits(48))
+            for n in range(runs)
+        ]
+
+    def policy(self, call: bytes) -> Policy:
+        """Return a policy that follows from the call."""
+        pick = call[1] % 6
+        return Policy(
+            retries=3,
+            backoff=Backoff(5 if pick == 0 else 0),
+            system_retries=50,
+            runtime_max_ms=200 if pick == 1 else 0,
+            deadline_ms=3000 if pick == 2 else 0,
+            queued_max_ms=2000 if pick == 3 else 0,
+            idempotent=pick != 4,
+            grace_ms=50,
+        )
+
+    # ---------------------------------------------------------- the log and its leader
+
+    def fold(self, entries: list[LogEntry] | None = None) -> ShardState:
+        """Return a replay of the log (or of a part of it)."""
+        state = ShardState(SHARD)
+        for entry in self.log if entries is None else entries:
+            fold_entry(state, entry)
+        return state
+
+    def elect(self) -> None:
+        """Start a new leader from the log alone."""
+        self.leaders += 1
+        state = self.fold()
+        state.epoch += 1
+        state.number = 0
+        elected = LeaderElected(0, epoch=state.epoch, node=f"n{self.leaders}")
+        apply_shard(state, elected)
+        for frame in seal(state, {}, [elected], now_ns=self.now_ms * MS):
+            self.store(frame)
+        self.pending.clear()
+        self.gated.clear()
+        self.book = rebuild(state, self.config, bytes([self.leaders % 256]) * 32)
+        self.elected_ms = self.now_ms
+        self.adopted = False
+        for agent in getattr(self, "agents", {}).values():
+            agent.inbox.clear()
+            agent.wants_hello = True
+
+    def store(self, frame: Sealed) -> None:
+        """Append one frame, fenced."""
+        assert frame.expected_seq == len(self.log), (frame.expected_seq, len(self.log))
+        self.log.append(LogEntry(len(self.log) + 1, frame.key, frame.payload))
+
+    def tick(self) -> None:
+        """Let the leader tick on what has arrived."""
+        reports = []
+        for _ in range(self.rng.randint(0, 4)):
+            if self.up:
+                agent, batch = self.up.popleft()
+                reports.append(("default", agent, batch))
+        commands = [self.commands.popleft()] if self.commands and self.rng.random() < 0.7 else []
+        adoption_over = not self.adopted and self.now_ms - self.elected_ms > 300
+        self.adopted |= adoption_over
+        turn, _ = decide(
+            self.book,
+            Inputs(
+                self.now_ms * MS,
+                self.now_ms * MS,
+                reports,
+                commands,
+                node="n#1",
+                look_round=self.rng.random() < 0.1,
+                adoption_over=adoption_over,
+            ),
+        )
+        self.pending.extend(seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns))
+        for agent, orders in turn.effects.agents_now.items():
+            self.tell(agent, orders, None)
+        self.gated.append((self.book.state.seq, turn.effects))
+        self.book.finished.clear()
+
+    def acknowledge(self, count: int) -> None:
+        """Make the first `count` frames in flight durable, and act on them."""
+        for _ in range(min(count, len(self.pending))):
+            self.store(self.pending.popleft())
+        while self.gated and self.gated[0][0] <= len(self.log):
+            _, effects = self.gated.popleft()
+            for agent in {**effects.agents_durable, **effects.acks}:
+                self.tell(agent, effects.agents_durable.get(agent, []), effects.acks.get(agent))
+            for replies in [*effects.clients_durable.values(), *effects.clients_now.values()]:
+                self.hear_replies(replies)
+
+    def tell(self, agent: str, orders: list[object], acked: int | None) -> None:
+        """Send orders to an agent."""
+        seat = self.book.seats.get(agent)
+        if seat is not None:
+            seat.acked = max(seat.acked, acked or 0)
+            incarnation, upto = seat.incarnation, seat.acked
+        else:
+            incarnation, upto = self.agents[agent].incarnation, 0
+        message = ToAgent(self.book.state.epoch, incarnation, upto, tuple(orders))
+        self.agents[agent].inbox.append(message)
+
+    def hear_replies(self, replies: list[object]) -> None:
+        """Take what a client hears; a result never changes and is never taken back."""
+        for reply in replies:
+            if isinstance(reply, RunReleased):
+                before = self.released.setdefault(reply.run, reply)
+                assert before == reply, (before, reply)
+                state = self.fold()
+                assert state.runs[reply.run].phase == reply.phase
+            elif isinstance(reply, Accepted):
+                self.accepted.add(reply.run)
+
+    def observe(self, release: Release) -> None:
+        """A parent sees one outcome of a child, whoever tells it and however often."""
+        seen = (release.phase, release.output)
+        before = self.observed.setdefault((release.run, release.id), seen)
+        assert before == seen, (self.seed, before, seen)
+
+    # ---------------------------------------------------------- the world's own moves
+
+    def submit(self, run: str) -> None:
+        """Ask for a run, possibly again."""
+        number = self.runs.index(run)
+        command = SubmitRun(
+            bytes([number]) * 16,
+            run,
+            TaskRef("t"),
+            policy=Policy(retries=3, system_retries=50, grace_ms=50),
+            body=b"same",
+            deadline_ms=4000 if number % 3 == 2 else 0,
+        )
+        self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
+
+    def fault(self) -> None:
+        """Break something."""
+        kind = self.rng.choice(["leader", "agent", "spool", "cut", "dup", "abort", "child", "pause"])
+        agent = self.rng.choice(list(self.agents.values()))
+        run = self.rng.choice(self.runs)
+        match kind:
+            case "leader":
+                # Some of what was in flight landed: always a prefix.
+                for _ in range(self.rng.randint(0, len(self.pending))):
+                    self.store(self.pending.popleft())
+                self.elect()
+            case "agent" | "spool":
+                self.up = deque(item for item in self.up if item[0] != agent.name)
+                agent.restart(spooled=kind == "spool")
+            case "cut":
+                self.up = deque(item for item in self.up if item[0] != agent.name)
+                agent.inbox.clear()
+                agent.wants_hello = True
+            case "dup" if self.up:
+                self.up.append(self.up[0])
+            case "abort" if self.rng.random() < 0.15:
+                self.commands.append(ClientBatch("me.1", (AbortRun(b"a" * 16, run),)))
+            case "child":
+                action = self.rng.randint(0, 4)
+                self.commands.append(
+                    ClientBatch("me.1", (AbortAction(b"b" * 16, run, action),))
+                )
+            case "pause":
+                self.commands.append(ClientBatch("me.1", (PauseRun(b"p" * 16, run),)))
+                self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
+            case _:
+                pass
+
+    def step(self) -> None:
+        """Make one move."""
+        self.now_ms += self.rng.randint(0, 8)
+        roll = self.rng.random()
+        agent = self.rng.choice(list(self.agents.values()))
+        if roll < 0.3:
+            self.tick()
+        elif roll < 0.5:
+            self.acknowledge(self.rng.randint(1, 3))
+        elif roll < 0.9:
+            if agent.wants_hello:
+                agent.hello()
+            elif agent.inbox and self.rng.random() < 0.6:
+                agent.hear(agent.inbox.popleft())
+            elif agent.attempts:
+                agent.step(self.rng)
+            else:
+                agent.send(
+                    agent.base + len(agent.outbox), [Credit(agent.generation, agent.granted)]
+                )
+        elif roll < 0.93:
+            self.submit(self.rng.choice(self.runs))
+        elif self.faults and roll < 0.95:
+            self.fault()
+
+    def live(self, *, steps: int, settle_max: int = 20_000) -> None:
+        """Run with faults for `steps`, heal, and run until every run is over."""
+        for run in self.runs:
+            self.submit(run)
+        for _ in range(steps):
+            self.step()
+        self.faults = False
+        for run in self.runs:
+            self.submit(run)
+            self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
+        for _ in range(settle_max):
+            if len(self.released) == len(self.runs) and not self.pending:
+                return
+            self.step()
+            if self.rng.random() < 0.01:
+                for agent in self.agents.values():
+                    agent.wants_hello = True
+                for run in self.runs:
+                    self.submit(run)
+                    self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
+        raise AssertionError(f"seed {self.seed}: runs are stuck: {self.stuck()}")
+
+    def stuck(self) -> list[str]:
+        """Return what has not ended, for a failure's message."""
+        return [
+            f"{run.id} a{n} {action.state!r} attempt {action.attempt} {action.held}"
+            for run in self.book.state.runs.values()
+            for n, action in enumerate(run.actions)
+            if not action.terminal
+        ]
+
+
+def events_of(entries: list[LogEntry]) -> list[tuple[str, object]]:
+    """Return every event of a log with its key."""
+    return [
+        (entry.key, event)
+        for entry in entries
+        for event in decode_frame(entry.payload, key=entry.key, seq=entry.seq).events
+    ]
+
