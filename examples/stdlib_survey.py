@@ -17,6 +17,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from survey_report import render
+
 import millstream
 from millstream import TaskEnvironment
 
@@ -162,8 +164,6 @@ def join_graph(packages: list[Package]) -> dict[str, list[str]]:
 @env.task
 def draw(root: str, packages: list[Package], graph: dict[str, list[str]]) -> str:
     """Return the report: one HTML page that needs nothing else."""
-    from survey_report import render
-
     return render(root, packages, graph, hardest(packages, 25), most_imported(graph, 40))
 
 

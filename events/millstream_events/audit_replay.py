@@ -15,7 +15,7 @@ from millstream_events.audit_records import Say
 from millstream_events.codec import OpaqueFrame, decode_frame, encode, encode_frame
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold import fold_entry
-from millstream_events.ids import chain_hash
+from millstream_events.ids import RunId, chain_hash, shard_of
 from millstream_events.model import CHAIN_START
 from millstream_events.ports import LogEntry
 from millstream_events.state import (
@@ -71,10 +71,14 @@ class ReplayAudit:
         #: Key -> hash of its last frame as written, and as flattened.
         self._chains: dict[str, tuple[bytes, bytes]] = {}
         self._folded = 0
-        self._next_cut = 1
+        self._next_cut: int = 1
 
     def take(self, entry: LogEntry) -> None:
         """Fold the next entry in all three ways."""
+        if not self._plain.shard and entry.key != SHARD_KEY:
+            # Frames do not name their shard, run ids do; the hash of the state covers the name.
+            for shard in (self._plain, self._timeless, self._restored):
+                shard.shard = shard_of(RunId(entry.key))
         self._check_snapshots(entry)
         flat = self._flatten(entry)
         counted = self._fold(self._plain, entry)
@@ -117,7 +121,7 @@ class ReplayAudit:
             self._say("I18", key, plain.rev, "the state depends on a clock")
 
     def _check_snapshots(self, entry: LogEntry) -> None:
-        if entry.key != SHARD_KEY:
+        if entry.key != SHARD_KEY or not self._plain.shard:
             return
         frame = _decoded(entry)
         for event in frame.events if isinstance(frame, m.Frame) else ():

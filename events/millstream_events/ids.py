@@ -63,7 +63,7 @@ def is_run_id(text: str) -> bool:
     """Say whether `text` has the form of a run id (a run's name, an alias, has not)."""
     if len(text) != _RUN_ID_CHARS or text[4] != "-" or text[13] != "-":
         return False
-    return all(char in _BASE36 for char in text.replace("-", ""))
+    return all(char in _BASE36 for part in (text[:4], text[5:13], text[14:]) for char in part)
 
 
 def shard_of(run: RunId) -> str:

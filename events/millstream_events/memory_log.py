@@ -233,9 +233,14 @@ class MemoryLog:
     def _settle(self) -> None:
         """Call the sinks of all that is answered and has no unanswered predecessor."""
         in_flight = self._in_flight
-        if in_flight and (result := in_flight[0].result) is not None:
-            append = in_flight.popleft()
-            if in_flight and in_flight[0].result is not None:
-                # One sink a turn: what one raises, the loop reports, and the next still comes.
-                asyncio.get_running_loop().call_soon(self._settle)
-            append.sink(result)
+        if not in_flight:
+            return
+        append = in_flight[0]
+        result = append.result
+        if result is None:
+            return
+        in_flight.popleft()
+        if in_flight and in_flight[0].result is not None:
+            # One sink a turn: what one raises, the loop reports, and the next still comes.
+            asyncio.get_running_loop().call_soon(self._settle)
+        append.sink(result)

@@ -12,8 +12,6 @@ disconnected for later (design: tried.md 9). What is done here instead:
   still waits gets None at once.
 - Once a second a message to ourselves shows that the connection works in both directions; a
   half-open one is noticed within `PULSE_INTERVAL_S` + 2 * `PULSE_WAIT_S`.
-
-All private names of nats-py that Millstream touches are in `_take_socket` and `_abort`.
 """
 
 import asyncio
@@ -25,9 +23,6 @@ from functools import partial
 from itertools import count
 from typing import Final, TypeAlias
 
-from nats import errors as nats_errors
-from nats.aio.client import Client
-
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import (
@@ -36,7 +31,8 @@ from millstream_events.errors import (
     ClusterNotReachedError,
     ConfigError,
 )
-from millstream_events.nats_protocol import MalformedStreamError, Message, Reader
+from millstream_events.nats_dial import Socket, dial
+from millstream_events.nats_protocol import Message
 
 MessageSink: TypeAlias = Callable[[Message], None]
 #: Takes None, at last, when the connection is lost.
@@ -47,8 +43,6 @@ PULSE_INTERVAL_S: Final = 1.0
 #: A proof of life may take twice this long: two short waits, because after a pause of our own
 #: process the first one is over before the answer that lies ready could be read.
 PULSE_WAIT_S: Final = 0.75
-#: Longest that one attempt to connect may take, in whole seconds.
-DIAL_DEADLINE_S: Final = 1
 #: Pause before the first and the later attempts to connect again.
 REDIAL_FIRST_S: Final = 0.02
 REDIAL_MAX_S: Final = 0.25
@@ -78,33 +72,6 @@ class _Tap:
         return b"SUB %b %b\r\n" % (self.subject.encode(), self.sid)
 
 
-class _Socket(asyncio.Protocol):
-    """One connection that nats-py has opened and we have taken over."""
-
-    def __init__(self, wire: "NatsWire", transport: asyncio.WriteTransport, client: Client) -> None:
-        self._wire = wire
-        # Kept, because a StreamWriter that is collected closes its transport.
-        self._client = client
-        self.transport = transport
-        self._reader = Reader(wire.take_message, self._answer_ping, self._take_refusal)
-
-    def data_received(self, data: bytes) -> None:
-        try:
-            self._reader.feed(data)
-        except MalformedStreamError as exc:
-            self._wire.drop(self, f"not NATS: {exc}")
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._wire.drop(self, "closed by the server" if exc is None else repr(exc))
-
-    def _answer_ping(self) -> None:
-        self.transport.write(b"PONG\r\n")
-
-    def _take_refusal(self, text: str) -> None:
-        # The server closes the connection itself after all refusals but those of permission.
-        _logger.warning("nats_refused", extra={"why": text})
-
-
 class NatsWire:
     """A connection that comes back by itself until it is closed."""
 
@@ -112,7 +79,7 @@ class NatsWire:
         self._endpoint = endpoint
         self._name = name
         self._servers = [url.strip() for url in endpoint.url.split(",") if url.strip()]
-        self._socket: _Socket | None = None
+        self._socket: Socket | None = None
         self._transport: asyncio.WriteTransport | None = None
         self._closed = False
         self._lost = asyncio.Event()
@@ -157,17 +124,18 @@ class NatsWire:
             async with asyncio.timeout(deadline_s):
                 while True:
                     try:
-                        client = await self._dial()
+                        socket = await self._dial()
                         break
                     except BusUnavailableError as exc:
                         why = exc.why
                         await asyncio.sleep(REDIAL_FIRST_S)
         except TimeoutError as exc:
             raise ClusterNotReachedError(self.url, why) from exc
-        if client.max_payload <= MESSAGE_BYTES_MAX:
-            _abort(client)
-            raise ConfigError("max_payload", f"{client.max_payload} bytes; 1 MiB is needed")
-        self._install(client)
+        if socket.payload_bytes_max <= MESSAGE_BYTES_MAX:
+            socket.transport.abort()
+            limit = f"the server takes {socket.payload_bytes_max} bytes; 1 MiB is needed"
+            raise ConfigError("max_payload", limit)
+        self._install(socket)
         self._start(self._redial_for_ever(), "nats redial")
         self._start(self._prove_life(), "nats pulse")
 
@@ -305,9 +273,26 @@ class NatsWire:
             raise BusUnavailableError(self.url, "connection lost")
         return message
 
-    # -- called by the socket
+    # -- connecting
 
-    def take_message(self, sid: bytes, message: Message) -> None:
+    async def _dial(self) -> Socket:
+        return await dial(
+            self._servers,
+            token=self._endpoint.token,
+            name=self._name,
+            on_message=self._take_message,
+            on_lost=self._drop,
+        )
+
+    def _install(self, socket: Socket) -> None:
+        """Use `socket` from now on, with all subscriptions."""
+        self.server_version, self.server_name = socket.server_version, socket.server_name
+        self._socket, self._transport = socket, socket.transport
+        for tap in self._taps.values():
+            socket.transport.write(tap.command)
+        socket.start()
+
+    def _take_message(self, sid: bytes, message: Message) -> None:
         """Pass a message on. What a sink raises must not end the reading of the rest."""
         tap = self._taps.get(sid)
         if tap is None:
@@ -318,7 +303,7 @@ class NatsWire:
             self.sink_failures += 1
             _logger.exception("sink_failed", extra={"subject": message.subject})
 
-    def drop(self, socket: _Socket, why: str) -> None:
+    def _drop(self, socket: Socket, why: str) -> None:
         """Throw `socket` away if it is the one in use."""
         if self._socket is not socket:
             return
@@ -329,57 +314,6 @@ class NatsWire:
         self._lost.set()
         self._fail_awaited()
 
-    # -- connecting
-
-    async def _dial(self) -> Client:
-        """Return a connected client of the first server that answers.
-
-        Raises:
-            BusDeniedError: A server refused the credential and no other answered.
-            BusUnavailableError: No server answered.
-        """
-        denied: BusDeniedError | None = None
-        why = "no server named"
-        for server in self._servers:
-            client = Client()
-            try:
-                async with asyncio.timeout(DIAL_DEADLINE_S):
-                    await client.connect(
-                        server,
-                        name=self._name,
-                        token=self._endpoint.token or None,
-                        allow_reconnect=False,
-                        max_reconnect_attempts=1,
-                        reconnect_time_wait=0,
-                        connect_timeout=DIAL_DEADLINE_S,
-                        error_cb=_ignore_error,
-                    )
-            except asyncio.CancelledError:
-                _abort(client)
-                raise
-            except (OSError, nats_errors.Error, TimeoutError) as exc:
-                _abort(client)
-                if "authorization violation" in str(exc).lower():
-                    denied = BusDeniedError(server.rpartition("@")[2])
-                else:
-                    why = str(exc) or type(exc).__name__
-                continue
-            return client
-        if denied is not None:
-            raise denied
-        raise BusUnavailableError(self.url, why)
-
-    def _install(self, client: Client) -> None:
-        """Use the connection of `client` from now on, with all subscriptions."""
-        version = client.connected_server_version
-        self.server_version = f"{version.major}.{version.minor}.{version.patch}"
-        socket, self.server_name, unread = _take_socket(self, client)
-        self._socket, self._transport = socket, socket.transport
-        for tap in self._taps.values():
-            socket.transport.write(tap.command)
-        if unread:
-            socket.data_received(unread)
-
     async def _redial_for_ever(self) -> None:
         while True:
             await self._lost.wait()
@@ -387,7 +321,7 @@ class NatsWire:
             pause_s = REDIAL_FIRST_S
             while True:
                 try:
-                    client = await self._dial()
+                    socket = await self._dial()
                     break
                 except (BusUnavailableError, BusDeniedError) as exc:
                     _logger.debug(
@@ -395,7 +329,7 @@ class NatsWire:
                     )
                     await asyncio.sleep(pause_s)
                     pause_s = min(REDIAL_MAX_S, pause_s * 1.5)
-            self._install(client)
+            self._install(socket)
             _logger.warning("nats_back", extra={"client": self._name})
             for sink in tuple(self._back_sinks):
                 self._guarded(sink)
@@ -425,7 +359,7 @@ class NatsWire:
             finally:
                 self.forget(reply)
             if not heard.is_set():
-                self.drop(socket, "no proof of life")
+                self._drop(socket, "no proof of life")
 
     # -- replies
 
@@ -458,35 +392,3 @@ class NatsWire:
         self._tasks.discard(task)
         if not task.cancelled() and (exc := task.exception()) is not None:
             _logger.error("wire_task_failed", extra={"task": task.get_name()}, exc_info=exc)
-
-
-async def _ignore_error(_exc: Exception) -> None:
-    """Keep nats-py from printing what the wire notices and reports itself."""
-
-
-def _take_socket(wire: NatsWire, client: Client) -> tuple[_Socket, str, bytes]:
-    """Take a connection over: return our socket, the server's name, and bytes already read.
-
-    nats-py has made its tasks but, without a turn of the event loop since, not started them.
-    """
-    for task in (client._reading_task, client._ping_interval_task, client._flusher_task):  # noqa: SLF001
-        if task is not None:
-            task.cancel()
-    streams = client._transport  # noqa: SLF001
-    writer = getattr(streams, "_io_writer", None)
-    reader = getattr(streams, "_io_reader", None)
-    assert isinstance(writer, asyncio.StreamWriter), streams
-    assert isinstance(reader, asyncio.StreamReader), streams
-    unread: bytearray = reader._buffer  # type: ignore[attr-defined]  # noqa: SLF001 (asyncio's own)
-    socket = _Socket(wire, writer.transport, client)
-    writer.transport.set_protocol(socket)
-    if writer.transport.is_closing():
-        asyncio.get_running_loop().call_soon(socket.connection_lost, None)
-    return socket, str(client._server_info.get("server_name", "")), bytes(unread)  # noqa: SLF001
-
-
-def _abort(client: Client) -> None:
-    """Close a connection that failed while it was made."""
-    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001
-    if isinstance(writer, asyncio.StreamWriter):
-        writer.transport.abort()

@@ -7,16 +7,17 @@ from typing import Final
 import msgspec
 
 from millstream_events.codec import MALFORMED, MESSAGE_BYTES_MAX
-from millstream_events.errors import LogUnavailableError
+from millstream_events.errors import LogFullError, LogUnavailableError
 from millstream_events.nats_protocol import Message
-from millstream_events.nats_streams import ensure_stream, read_batch
+from millstream_events.nats_streams import Settings, ensure_stream, read_batch
 from millstream_events.nats_wire import NatsWire
 from millstream_events.ports import OutputBatch
 from millstream_events.subjects import output_stream, output_subject
 
 KEEP_NS: Final = 7 * 24 * 3600 * 1_000_000_000
-#: Bytes of the stream; the oldest go first.
-KEEP_BYTES_MAX: Final = 4 * 1024**3
+#: Bytes of the stream; the oldest go first. The server reserves them, so a store that is too
+#: small for the first gets the next.
+KEEP_BYTES_MAX: Final = tuple(mib * 1024 * 1024 for mib in (4096, 1024, 256, 64, 16, 4, 1))
 #: Batches that one read returns.
 READ_MAX: Final = 1000
 #: A follower reads again after this time without news.
@@ -34,21 +35,25 @@ async def ensure_outputs(wire: NatsWire, ns: str, *, replicas: int) -> None:
 
     Raises:
         ConfigError: It is there with settings that cannot be used.
+        LogFullError: No room even for the least.
         LogUnavailableError: No answer in time.
     """
-    await ensure_stream(
-        wire,
-        output_stream(),
-        {
+    for bytes_max in KEEP_BYTES_MAX:
+        settings: Settings = {
             "subjects": [output_subject(ns, "*", "*", "*")],
             "storage": "file",
             "discard": "old",
             "num_replicas": replicas,
             "max_age": KEEP_NS,
-            "max_bytes": KEEP_BYTES_MAX,
+            "max_bytes": bytes_max,
             "allow_direct": True,
-        },
-    )
+        }
+        try:
+            await ensure_stream(wire, output_stream(), settings)
+            break
+        except LogFullError:
+            if bytes_max == KEEP_BYTES_MAX[-1]:
+                raise
 
 
 class JetStreamOutputs:

@@ -45,8 +45,9 @@ from millstream_executor.spool import Spool
 
 #: Outcomes unacknowledged for this long go to the spool; at once while disconnected.
 SPOOL_AFTER_NS: Final = 1_000_000_000
-#: The spool is brought up to date this often.
-SPOOL_S: Final = 0.25
+#: The spool is brought up to date this often, and this often while disconnected.
+SPOOL_S: Final = 1.0
+SPOOL_DISCONNECTED_S: Final = 0.25
 #: At the end: how long the last reports may wait for their acknowledgement.
 FAREWELL_S: Final = 2.0
 
@@ -404,7 +405,7 @@ class Agent:
 
     async def _keep_spool(self, spool: Spool) -> None:
         while True:
-            await asyncio.sleep(SPOOL_S)
+            await asyncio.sleep(SPOOL_S if self._bus.connected else SPOOL_DISCONNECTED_S)
             await self._update_spool(spool, everything=not self._bus.connected)
 
     async def _update_spool(self, spool: Spool, *, everything: bool) -> None:

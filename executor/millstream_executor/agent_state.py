@@ -1,8 +1,9 @@
 """The state of an agent's core, and the few steps that every part of it is made of.
 
 Theory of operation. An attempt is in exactly one `Stage`, and slots are not kept as a number of
-their own: a slot is in use for each attempt in `Stage.RUNNING`. `move` is the only place that
-changes a stage, so counts, workers' loads and slots cannot drift apart. Inputs only move
+their own: a slot is in use for each attempt in `Stage.RUNNING` (short ones that share a loop
+share slots too, see `Pace.sharers`). `move` is the only place that changes a stage, so counts,
+workers' loads and slots cannot drift apart. Inputs only move
 attempts and queue what is to be said; `AgentCore.take` then fills free slots, grants credit and
 hands out one batch in each direction.
 """
@@ -18,7 +19,7 @@ from millstream_events.values import ErrorRecord, Inline
 from millstream_executor.credit import CreditLine, Pace
 from millstream_executor.crew import Crew, CrewMember
 from millstream_executor.effects import Effect, KillWorker
-from millstream_executor.held import HeldAttempt, Stage
+from millstream_executor.held import STAGES, HeldAttempt, Stage
 from millstream_executor.link import Drain, ToWorker
 from millstream_executor.outbox import Outbox
 
@@ -65,7 +66,9 @@ class AgentState:
         #: (run, action) -> token of the newest attempt.
         self.current: dict[tuple[str, int], bytes] = {}
         #: Attempts by stage; the sum over all but `OVER` is `len(held)`.
-        self.counts = [0] * len(Stage)
+        self.counts = [0] * STAGES
+        #: Attempts in `Stage.RUNNING` that are light.
+        self.light_running = 0
         #: In order of arrival; entries whose stage has changed meanwhile are skipped.
         self.queue: deque[HeldAttempt] = deque()
         self.resume: deque[HeldAttempt] = deque()
@@ -115,6 +118,13 @@ class AgentState:
         slots = self.settings.slots
         return slots + slots * self.pace.ahead - bound - counts[Stage.RESUMING]
 
+    def has_slot(self, *, light: bool) -> bool:
+        """Say whether one more attempt may run."""
+        sharers = self.pace.sharers
+        lights = self.light_running + light
+        whole = self.counts[Stage.RUNNING] - self.light_running + (not light)
+        return whole + -(-lights // sharers) <= self.settings.slots
+
     def report(self, item: Report, now_ns: int) -> None:
         """Send `item` up with a number, and keep it until it is acknowledged."""
         self.outbox.append(item, now_ns)
@@ -131,19 +141,21 @@ class AgentState:
         else:
             messages.append(message)
 
-    def move(self, attempt: HeldAttempt, stage: Stage, now_ns: int) -> None:
+    def move(self, attempt: HeldAttempt, stage: int, now_ns: int) -> None:
         """Change the stage of an attempt and every count that follows from it."""
         before = attempt.stage
         self.counts[before] -= 1
         self.counts[stage] += 1
         attempt.stage = stage
-        if before is Stage.RUNNING:
+        if before == Stage.RUNNING:
             self.slot_freed_ns = now_ns
+            self.light_running -= attempt.light
             self.crew.members[attempt.worker].running -= 1
-        elif stage is Stage.RUNNING:
+        elif stage == Stage.RUNNING:
+            self.light_running += attempt.light
             self.crew.members[attempt.worker].running += 1
         if attempt.alone:
-            self.crew.parked_alone += (stage is Stage.PARKED) - (before is Stage.PARKED)
+            self.crew.parked_alone += (stage == Stage.PARKED) - (before == Stage.PARKED)
 
     def finish(self, attempt: HeldAttempt, item: Report | None, now_ns: int) -> None:
         """End `attempt` here, and report `item` unless its end is decided elsewhere."""
@@ -200,7 +212,7 @@ class AgentState:
 
     def _admit_successor(self, token: bytes, now_ns: int) -> None:
         successor = self.successors.pop(token, None)
-        if successor is None or successor.stage is not Stage.FETCHING:
+        if successor is None or successor.stage != Stage.FETCHING:
             return
         bundle = successor.work.bundle
         if not bundle or bundle in self.bundles:

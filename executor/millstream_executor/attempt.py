@@ -11,12 +11,12 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 import msgspec
-from millstream._failures import record_of
 
 from millstream._context import ActionContext, Controller, current
+from millstream._failures import record_of
 from millstream_events.errors import MillstreamError
 from millstream_events.reports import Work
 from millstream_events.values import ErrorRecord, Usage, Value
@@ -229,7 +229,10 @@ class Attempt:
             raise _Failed(_unfetched(exc)) from exc
 
     def _error_of(self, exc: BaseException) -> ErrorRecord:
-        if self.context.cancelled and _is_cancellation(exc):
+        if _is_cancellation(exc):
+            asked = self.context.cancelled or (self._runner and self._runner.cancelling())
+            if not asked:  # The task's own doing, so its own budget pays.
+                return msgspec.structs.replace(_record(exc), kind="user")
             return ErrorRecord(
                 "cancelled", "CancelledError", "the attempt was cancelled", retryable=False
             )
@@ -274,7 +277,8 @@ async def _loaded(load: Callable[[], Awaitable[RunnableTask]]) -> RunnableTask:
 def _is_cancellation(exc: BaseException) -> bool:
     """Say whether `exc` is how cancelling ends code, async or blocked in a thread."""
     if isinstance(exc, BaseExceptionGroup):
-        return all(_is_cancellation(inner) for inner in exc.exceptions)
+        group = cast("BaseExceptionGroup[BaseException]", exc)
+        return all(_is_cancellation(inner) for inner in group.exceptions)
     return type(exc).__name__ == "CancelledError"
 
 

@@ -6,6 +6,10 @@ from typing import Final
 PREFETCH_MAX: Final = 256
 #: Tasks that run longer than this are never fetched ahead: they would bind to a busy agent.
 PREFETCH_RUNTIME_NS_MAX: Final = 50_000_000
+#: Attempts that may share a slot while they are this short and share a loop: one at a time
+#: would leave the slot empty for a trip over the link between any two of them.
+SHARERS_MAX: Final = 16
+SHARING_RUNTIME_NS_MAX: Final = 2_000_000
 #: The least that an attempt occupies a slot, whatever its runtime: the trip over the link.
 _OCCUPIED_NS_MIN: Final = 50_000
 #: Trip to the leader and back: an acknowledgement may wait for a disk, which is no trip.
@@ -62,6 +66,11 @@ class Pace:
     def stop(self) -> None:
         """Forget that tasks were short: what was fetched ahead has waited too long."""
         self._runtime_ns = 2 * PREFETCH_RUNTIME_NS_MAX
+
+    @property
+    def sharers(self) -> int:
+        """Attempts in one loop that one slot carries."""
+        return SHARERS_MAX if 0 < self._runtime_ns < SHARING_RUNTIME_NS_MAX else 1
 
     @property
     def ahead(self) -> int:

@@ -4,7 +4,7 @@ from typing import Final
 
 from millstream_events.ids import Digest
 from millstream_events.reports import Failed, Returned, Work
-from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, ErrorRecord
+from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, WORKER_ASYNC, ErrorRecord
 from millstream_executor.agent_state import AgentState, failed, suspect_of
 from millstream_executor.crew import CrewMember, WorkClass
 from millstream_executor.effects import BundleReady, BundleResult, FetchBundle, StartWorker
@@ -32,7 +32,9 @@ def accept(state: AgentState, work: Work, now_ns: int) -> None:
         why = "draining" if state.leaving else "busy"
         state.report(Returned(work.run, work.action, token, why), now_ns)
         return
-    attempt = HeldAttempt(work=work, token=token, queued_ns=now_ns)
+    policy = work.policy or DEFAULT_POLICY
+    light = policy.worker == WORKER_ASYNC and not policy.memory_max_bytes
+    attempt = HeldAttempt(work=work, token=token, queued_ns=now_ns, light=light)
     state.counts[Stage.FETCHING] += 1
     state.held[token] = attempt
     action = (work.run, work.action)
@@ -49,7 +51,7 @@ def accept(state: AgentState, work: Work, now_ns: int) -> None:
 
 def bundle_fetched(state: AgentState, digest: bytes, result: BundleResult, now_ns: int) -> None:
     """Queue the work that waited for a bundle, or say that the bundle cannot be had."""
-    waiting = [a for a in state.fetching.pop(digest, ()) if a.stage is Stage.FETCHING]
+    waiting = [a for a in state.fetching.pop(digest, ()) if a.stage == Stage.FETCHING]
     if isinstance(result, BundleReady):
         state.bundles[digest] = result.folder
         for attempt in waiting:
@@ -70,25 +72,23 @@ def bundle_fetched(state: AgentState, digest: bytes, result: BundleResult, now_n
 
 def fill_slots(state: AgentState, now_ns: int) -> None:
     """Give free slots away: to parents that go on first, then to new work."""
-    counts = state.counts
-    slots = state.settings.slots
-    while counts[Stage.RUNNING] < slots:
-        if state.resume:
-            attempt = state.resume.popleft()
-            if attempt.stage is Stage.RESUMING:
-                _go_on(state, attempt, now_ns)
-        elif state.queue:
-            attempt = state.queue.popleft()
-            if attempt.stage is Stage.QUEUED:
-                _begin(state, attempt, now_ns)
-        else:
-            return
+    for waiting, stage, go in (
+        (state.resume, Stage.RESUMING, _go_on),
+        (state.queue, Stage.QUEUED, _begin),
+    ):
+        while waiting:
+            attempt = waiting[0]
+            if attempt.stage == stage:
+                if not state.has_slot(light=attempt.light):
+                    return
+                go(state, attempt, now_ns)
+            waiting.popleft()
 
 
 def give_back_stale(state: AgentState, now_ns: int) -> None:
     """Return the work that was fetched ahead when slots turn out to be taken for long."""
     queue = state.queue
-    while queue and queue[0].stage is not Stage.QUEUED:
+    while queue and queue[0].stage != Stage.QUEUED:
         queue.popleft()
     if not queue or now_ns - max(queue[0].queued_ns, state.slot_freed_ns) <= STALE_NS:
         return
@@ -100,7 +100,7 @@ def give_back_stale(state: AgentState, now_ns: int) -> None:
 def give_back_queued(state: AgentState, why: str, now_ns: int) -> None:
     """Return everything that has not begun."""
     for attempt in list(state.held.values()):
-        if attempt.stage is Stage.QUEUED or attempt.stage is Stage.FETCHING:
+        if attempt.stage == Stage.QUEUED or attempt.stage == Stage.FETCHING:
             work = attempt.work
             state.finish(attempt, Returned(work.run, work.action, work.token, why), now_ns)
     state.queue.clear()
@@ -143,6 +143,7 @@ def _begin(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
         return
     attempt.worker = member.key
     attempt.alone = member.alone
+    attempt.light = attempt.light and not member.alone
     member.held[attempt.token] = None
     state.move(attempt, Stage.RUNNING, now_ns)
     state.tell(member, RunAttempt(attempt.work))

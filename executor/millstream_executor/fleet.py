@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ from millstream_executor.fleet_types import WorkerExit, WorkerSpec
 from millstream_executor.link import AttemptEnded, FromWorker, Printed, RunAttempt, ToWorker
 from millstream_executor.native import IS_LINUX, adopt_orphans
 from millstream_executor.sandbox import MemoryGroup, MemoryGroups, Watchdog
-from millstream_executor.template_link import Exited, WorkerStart
+from millstream_executor.template_link import EXIT_WITH_CHILDREN, Exited, WorkerStart
 from millstream_executor.worker_link import LinkEnd, frame_of
 
 #: Longest that is waited for the last words of a worker that has ended.
@@ -333,7 +333,10 @@ class Fleet:
         if worker.template in self._templates.workers:
             self._templates.workers[worker.template] -= 1
         watched_bytes = self._watchdog.forget(worker.pid)
-        await self._orphans.sweep()
+        if code != 0:
+            await self._orphans.sweep()
+        if code == EXIT_WITH_CHILDREN:
+            code = 0
         try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await worker.silent.wait()
@@ -383,7 +386,7 @@ class Fleet:
         if not self._closing:
             _log.warning(event, error=text)
 
-    def _do(self, body: "asyncio._CoroutineLike[None]") -> None:
+    def _do(self, body: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(body)
         self._tasks.add(task)
         task.add_done_callback(self._done)

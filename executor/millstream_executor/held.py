@@ -1,6 +1,6 @@
 """One attempt that the agent holds, from the order that brought it to its report."""
 
-import enum
+from typing import Final
 
 import msgspec
 
@@ -22,18 +22,25 @@ from millstream_events.reports import (
 from millstream_executor.link import ToWorker
 
 
-class Stage(enum.IntEnum):
-    """Where a held attempt stands. Only `RUNNING` occupies a slot."""
+class Stage:
+    """Where a held attempt stands. Only `RUNNING` occupies a slot.
+
+    Plain numbers, which index counts: an enum's members cost five times as much to reach, and
+    they are reached some thirty times for each attempt.
+    """
 
     #: Its bundle is on the way, or an older attempt of its action has not ended yet.
-    FETCHING = 0
-    QUEUED = 1
-    RUNNING = 2
+    FETCHING: Final = 0
+    QUEUED: Final = 1
+    RUNNING: Final = 2
     #: Waits for at least one child or timer; its slot is given back.
-    PARKED = 3
+    PARKED: Final = 3
     #: Nothing is pending any more; it goes on as soon as a slot is free.
-    RESUMING = 4
-    OVER = 5
+    RESUMING: Final = 4
+    OVER: Final = 5
+
+
+STAGES: Final = 6
 
 
 class HeldAttempt(msgspec.Struct, kw_only=True):
@@ -42,11 +49,13 @@ class HeldAttempt(msgspec.Struct, kw_only=True):
     work: Work
     token: bytes
     queued_ns: int
-    stage: Stage = Stage.FETCHING
+    stage: int = Stage.FETCHING
     #: Token of an older attempt of its action, which must be over first; empty: none.
     after: bytes = b""
     #: Key of its worker; empty until it has had a slot.
     worker: str = ""
+    #: Shares a loop with others: only one of them runs Python code at any moment.
+    light: bool = False
     #: In a process of its own, which ends with it.
     alone: bool = False
     #: Calls forwarded and not released: id -> when.

@@ -17,6 +17,7 @@ IS_LINUX: Final = sys.platform == "linux"
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _F_SETPIPE_SZ: Final = 1031
+_STAT_BYTES_MAX: Final = 4096
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -67,6 +68,15 @@ def widen_pipe(fd: int, size_bytes: int) -> None:
             return
 
 
+def has_children() -> bool:
+    """Say whether this process has any child, ended ones included."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
 def children_of(pid: int) -> list[int]:
     """Return the pids of the direct children of `pid`, zombies included (Linux)."""
     found: list[int] = []
@@ -94,14 +104,19 @@ def started_at(pid: int) -> int:
     return 0 if stat is None else int(stat[19])
 
 
-def _stat_fields(pid: int) -> list[str] | None:
+def _stat_fields(pid: int) -> list[bytes] | None:
     """Return the fields of `/proc/PID/stat` from the third (state) on, or None."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        # Plain calls: this is read for every process of the machine whenever a worker ends.
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, _STAT_BYTES_MAX)
+        finally:
+            os.close(fd)
     except OSError:
         return None
     # The second field is the program's name in brackets and may hold anything.
-    return text[text.rindex(")") + 2 :].split()
+    return text[text.rindex(b")") + 2 :].split()
 
 
 def resident_bytes(statm_fd: int) -> int:

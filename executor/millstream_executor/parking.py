@@ -49,7 +49,7 @@ def call(
     if not attempt.pending:
         attempt.asked_ns = now_ns
     attempt.pending[item.id] = now_ns
-    if attempt.stage is Stage.RUNNING or attempt.stage is Stage.RESUMING:
+    if attempt.stage == Stage.RUNNING or attempt.stage == Stage.RESUMING:
         _park(state, attempt, now_ns)
 
 
@@ -74,7 +74,7 @@ def drop(state: AgentState, attempt: HeldAttempt, child: bytes, now_ns: int) -> 
     work = attempt.work
     if not attempt.muted:
         state.report(CancelChild(work.run, work.action, work.token, child), now_ns)
-    if not attempt.pending and attempt.stage is Stage.PARKED:
+    if not attempt.pending and attempt.stage == Stage.PARKED:
         _queue_again(state, attempt, now_ns)
 
 
@@ -144,7 +144,7 @@ def report_slow(state: AgentState, now_ns: int) -> None:
 
 
 def _nested_too_deeply(state: AgentState, attempt: HeldAttempt) -> bool:
-    if not attempt.alone or attempt.stage is Stage.PARKED:
+    if not attempt.alone or attempt.stage == Stage.PARKED:
         return False
     return state.crew.parked_alone >= state.settings.parked_alone_max
 

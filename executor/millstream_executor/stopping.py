@@ -112,7 +112,7 @@ def worker_unusable(state: AgentState, member: CrewMember, error: ErrorRecord, n
 
 
 def _stop(state: AgentState, attempt: HeldAttempt, why: str, grace_ms: int, now_ns: int) -> None:
-    if attempt.stage is Stage.QUEUED or attempt.stage is Stage.FETCHING:
+    if attempt.stage == Stage.QUEUED or attempt.stage == Stage.FETCHING:
         attempt.stop_why = why
         state.finish(attempt, failed(attempt, cancelled(attempt, None)), now_ns)
         return

@@ -19,7 +19,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn
 
-import cloudpickle  # noqa: F401 - preloaded for the workers
 import msgspec
 
 from millstream_executor import capture, worker
@@ -117,9 +116,8 @@ class Template:
                 code = 0
             else:
                 _serve_worker(request.start, self._loader, *fds)
-        except BaseException:  # noqa: BLE001 - told, and the process ends
-            # Whatever it is, it must not travel up into the parent's code.
-            sys.excepthook(*sys.exc_info())
+        except BaseException as exc:  # noqa: BLE001 - it must not travel up into the parent's code
+            sys.excepthook(type(exc), exc, exc.__traceback__)
         finally:
             os._exit(code)
 

@@ -13,6 +13,9 @@ from millstream_events.values import WORKER_ASYNC
 
 #: Largest control message; environment variables are the only part without a size of its own.
 CONTROL_BYTES_MAX: Final = 128 * 1024
+#: Status of a worker that ended as it should, but has children: status 0 promises that nothing
+#: is left, and saves the agent looking through all processes of the machine.
+EXIT_WITH_CHILDREN: Final = 64
 
 
 class WorkerStart(msgspec.Struct, frozen=True, array_like=True):

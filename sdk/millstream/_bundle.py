@@ -14,10 +14,10 @@ import site
 import sys
 import sysconfig
 import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType, FunctionType
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -66,20 +66,8 @@ class Bundle(NamedTuple):
     content: bytes
 
 
-class _Source(NamedTuple):
-    #: Relative to the root, with `/`.
-    name: str
-    path: Path
-    mtime_ns: int
-    size_bytes: int
-
-
-class _Loaded(NamedTuple):
-    """Answers "was anything imported since?" without looking at every module."""
-
-    total: int
-    last: str
-    search: tuple[str, ...]
+#: Name in the bundle, relative to the root, with `/` -> the file.
+_Files: TypeAlias = dict[str, str]
 
 
 # ------------------------------------------------------------------ what was started
@@ -87,11 +75,15 @@ class _Loaded(NamedTuple):
 
 def main_script() -> Path | None:
     """Return the file of the script that was started; None in a REPL, a notebook or `-c`."""
-    file = getattr(sys.modules.get("__main__"), "__file__", None)
-    if not file or _foreign(Path(file)) or _own(main_module()):
-        return None
+    file: str | None = getattr(sys.modules.get("__main__"), "__file__", None)
+    return None if not file or _own(main_module()) else _script_at(file)
+
+
+@functools.cache
+def _script_at(file: str) -> Path | None:
+    # Once for each name: it may be relative, and the program may change its directory later.
     path = Path(file).resolve()
-    return path if path.is_file() else None
+    return path if path.is_file() and not _foreign(Path(file)) else None
 
 
 def _own(module: str) -> bool:
@@ -100,10 +92,14 @@ def _own(module: str) -> bool:
 
 
 def main_module() -> str:
-    """Return the importable name of `__main__` when `python -m` started it, or empty."""
+    """Return the name by which workers import `__main__`; empty: they load its file.
+
+    A module of a package, started by `python -m`, goes by name, because its relative imports
+    need the package. Any other file is loaded as it is, so that its classes stay the same here
+    and there.
+    """
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    name: str = getattr(spec, "name", "") or ""
-    return "" if name == "__main__" else name.removesuffix(".__main__")
+    return spec.name if spec is not None and spec.parent else ""
 
 
 def code_root(configured: Path | None, project_dir: Path) -> Path:
@@ -138,32 +134,37 @@ def pack_bundle(
         CodeBundleError: More than `BUNDLE_BYTES_MAX`, or a file that cannot be read.
     """
     modules = _loaded_modules(root)
-    sources = _all_sources(root) if copy_style == "all" else _sources(root, modules.values())
-    return _pack(root, sources, modules, main)
+    return _pack(root, _files_of(root, modules, copy_style), modules, main)
 
 
 class BundleCache:
     """The bundle of this process, packed again only when a file or a module changed."""
 
     def __init__(self) -> None:
-        self._loaded: _Loaded | None = None
-        self._modules: Mapping[str, Path] = {}
-        self._key: object = None
+        #: Changes whenever something was imported, without a look at every module.
+        self._loaded: object = None
+        self._modules: Mapping[str, str] = {}
+        self._files: _Files = {}
+        self._stamps: list[tuple[int, int]] = []
         self._bundle: Bundle | None = None
 
     def bundle(self, root: Path, *, copy_style: str = "loaded_modules") -> Bundle:
         """Return the bundle of `root`; errors as those of `pack_bundle`."""
-        loaded = _Loaded(len(sys.modules), next(reversed(sys.modules)), (*sys.path, str(root)))
-        if loaded != self._loaded:
+        script = main_script()
+        newest = next(reversed(sys.modules))
+        loaded = (root, copy_style, script, len(sys.modules), newest, tuple(sys.path))
+        if loaded != self._loaded or copy_style == "all":
             self._modules = _loaded_modules(root)
-            self._loaded = loaded
-        every = copy_style == "all"
-        sources = _all_sources(root) if every else _sources(root, self._modules.values())
-        key = (root, loaded.search, tuple(sources), tuple(self._modules))
-        if self._bundle is None or key != self._key:
-            content = _pack(root, sources, self._modules, main_script())
+            files = _files_of(root, self._modules, copy_style)
+            if loaded != self._loaded or files != self._files:
+                self._bundle = None
+            self._loaded, self._files = loaded, files
+        stamps = [_stamp(path) for path in self._files.values()]
+        if self._bundle is None or stamps != self._stamps:
+            main = None if main_module() else script
+            content = _pack(root, self._files, self._modules, main)
             self._bundle = Bundle(digest_of(content), content)
-            self._key = key
+            self._stamps = stamps
         return self._bundle
 
     def covers(self, module: str) -> bool:
@@ -174,10 +175,15 @@ class BundleCache:
         return isinstance(file, str) and _foreign(Path(file))
 
 
-def _pack(
-    root: Path, sources: Iterable[_Source], modules: Mapping[str, Path], main: Path | None
-) -> bytes:
-    files = {source.name: source.path for source in sources}
+def _stamp(path: str) -> tuple[int, int]:
+    try:
+        stat = os.stat(path)  # noqa: PTH116 - on the way of every run
+    except OSError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _pack(root: Path, files: _Files, modules: Mapping[str, str], main: Path | None) -> bytes:
     total_bytes = 0
     manifest = Manifest(
         main=_relative(main, root) if main is not None else None,
@@ -189,7 +195,9 @@ def _pack(
     with tarfile.open(fileobj=tar_bytes, mode="w", format=tarfile.GNU_FORMAT) as archive:
         _add(archive, MANIFEST, msgspec.json.encode(manifest))
         for name in sorted(files):
-            content = _read(files[name])
+            content = _read(Path(files[name]))
+            if content is None:
+                continue
             total_bytes += len(content)
             if total_bytes > BUNDLE_BYTES_MAX:
                 raise CodeBundleError(
@@ -207,43 +215,46 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
     archive.addfile(member, io.BytesIO(content))
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> bytes | None:
     try:
         return path.read_bytes()
+    except FileNotFoundError:
+        return None  # Deleted since it was loaded: nothing to send.
     except OSError as exc:
         raise CodeBundleError(f"cannot read {path}: {exc}") from exc
 
 
-def _loaded_modules(root: Path) -> dict[str, Path]:
+def _loaded_modules(root: Path) -> dict[str, str]:
     """Return the files of all modules that lie below `root`, by module name."""
     prefix = f"{root}{os.sep}"
-    found: dict[str, Path] = {}
+    found: dict[str, str] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        # Most modules are told apart by this one comparison.
-        if not isinstance(file, str) or name in ("__main__", "__mp_main__"):
+        if not isinstance(file, str) or name in ("__main__", "__mp_main__") or _own(name):
             continue
         if not file.startswith(prefix):
-            file = str(Path(file).resolve()) if not Path(file).is_absolute() else file
-            if not file.startswith(prefix):
+            if file.startswith(_installed_dirs()):
                 continue
+            file = os.path.realpath(file)
         path = Path(file)
-        if _own(name) or _foreign(path) or _hidden(path, root):
-            continue
-        found[name] = path
+        if file.startswith(prefix) and not _foreign(path) and not _hidden(path, root):
+            found[name] = file
     return found
 
 
-def _sources(root: Path, paths: Iterable[Path]) -> list[_Source]:
+def _files_of(root: Path, modules: Mapping[str, str], copy_style: str) -> _Files:
+    wanted = [Path(file) for file in modules.values()]
     script = main_script()
-    wanted = dict.fromkeys(paths)
-    if script is not None and script.is_relative_to(root):
-        wanted[script] = None
-    return _stat_all(root, wanted)
+    if script is not None:
+        wanted.append(script)
+    if copy_style == "all":
+        wanted = _all_below(root)
+    names = ((_relative(path, root), path) for path in wanted)
+    return {name: str(path) for name, path in names if name is not None and path.is_file()}
 
 
-def _all_sources(root: Path) -> list[_Source]:
-    wanted: list[Path] = []
+def _all_below(root: Path) -> list[Path]:
+    found: list[Path] = []
     for folder, dirs, files in os.walk(root):
         here = Path(folder)
         dirs[:] = sorted(
@@ -253,21 +264,8 @@ def _all_sources(root: Path) -> list[_Source]:
             and not name.startswith(".")
             and not (here / name / "pyvenv.cfg").exists()
         )
-        wanted += [here / name for name in files if not name.startswith(".")]
-    return _stat_all(root, wanted)
-
-
-def _stat_all(root: Path, paths: Iterable[Path]) -> list[_Source]:
-    sources: list[_Source] = []
-    for path in paths:
-        try:
-            stat = path.stat()
-        except OSError:
-            continue  # Deleted since it was loaded: nothing to send.
-        name = _relative(path, root)
-        if name is not None and path.is_file():
-            sources.append(_Source(name, path, stat.st_mtime_ns, stat.st_size))
-    return sources
+        found += [here / name for name in files if not name.startswith(".")]
+    return found
 
 
 def _search_dirs(root: Path) -> tuple[str, ...]:

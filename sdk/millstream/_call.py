@@ -284,7 +284,8 @@ def begin(context: ActionContext, work: Coroutine[Any, Any, None]) -> None:
     """Do `work` now up to where it has to wait; the rest goes on by itself, see `settle`.
 
     For sync code on the host's loop: what need not wait is in order with what follows, also
-    with the attempt's own end. (Python 3.12 has eager tasks for this.)
+    with the attempt's own end. Python 3.12 has eager tasks for this. `work` must not look at
+    `asyncio.current_task` (as `asyncio.timeout` does) before its first wait.
     """
     try:
         waiting = work.send(None)
@@ -369,8 +370,11 @@ def wait_in_thread(context: ActionContext, future: "concurrent.futures.Future[R]
     """Wait for what is on its way on the host's loop already; see `wait_for`."""
     try:
         while not context.cancelled:
-            if concurrent.futures.wait((future,), _CANCEL_LOOK_S).done:
-                return future.result()
+            try:
+                return future.result(_CANCEL_LOOK_S)
+            except TimeoutError:
+                if future.done():  # It is the outcome itself, or came this very moment.
+                    return future.result()
     except concurrent.futures.CancelledError as error:
         raise asyncio.CancelledError("the attempt was cancelled") from error
     finally:

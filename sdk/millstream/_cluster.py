@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,8 @@ from millstream_events.errors import BusError, ClusterError, StoreInUseError
 from millstream_events.nats_server import StoreLock
 from millstream_events.ports import Durability
 
+#: A script, not a module: see there.
+SUPERVISOR: Final = Path(__file__).with_name("_supervisor.py")
 #: Longest wait for the server of a new cluster, or for that of somebody else's.
 START_DEADLINE_S: Final = 15.0
 #: Longest wait for the processes of a cluster that was told to end.
@@ -108,7 +111,7 @@ class ClusterHandle:
             _left.append(supervisor)
             return
         end_s = time.monotonic() + STOP_DEADLINE_S
-        while supervisor.poll() is None and time.monotonic() < end_s:
+        while supervisor.poll() is None and time.monotonic() < end_s:  # noqa: ASYNC110 other processes
             await asyncio.sleep(_LOOK_S)
         if supervisor.poll() is None:
             # It gives its children deadlines of its own, so somebody has just joined.
@@ -245,10 +248,12 @@ async def _own(
     try:
         layout.ready.unlink(missing_ok=True)
         # Nobody else holds it for long: who joins lets go again when there is no cluster.
-        while not _lock(users_fd, fcntl.LOCK_SH):
+        while not _lock(users_fd, fcntl.LOCK_SH):  # noqa: ASYNC110 other processes
             await asyncio.sleep(_LOOK_S)
         config = plan_cluster(layout, settings, need=need, has_users=True, shown=bool(need))
         supervisor = _start_supervisor(layout, config, lock, watched=True)
+        # The caller needs it next, and the server is not there yet anyway.
+        import_module("millstream_events.connect")
     except BaseException:
         os.close(users_fd)
         raise
@@ -289,7 +294,7 @@ def _start_supervisor(
 ) -> subprocess.Popen[bytes]:
     path = layout.run / "supervisor.json"
     write_private(path, msgspec.json.encode(config))
-    argv = [sys.executable, "-P", "-m", "millstream._supervisor", "--config", str(path)]
+    argv = [sys.executable, "-P", str(SUPERVISOR), "--config", str(path)]
     argv += ["--lock-fd", str(lock.descriptor)]
     if watched:
         argv.append("--watch-stdin")

@@ -17,6 +17,9 @@ from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError
 
 STATE_DIR: Final = ".millstream"
+_VARIABLE: Final = "MILLSTREAM_ENDPOINT"
+#: NATS's own default.
+_PORT: Final = 4222
 #: Fields of `Endpoint` that a URL may carry behind its `?`.
 _URL_FIELDS: Final = ("namespace", "region", "shard")
 
@@ -120,16 +123,20 @@ def endpoint_of_url(url: str) -> Endpoint:
     token = ""
     addresses: list[str] = []
     for server in servers.split(","):
-        parts = urlsplit(server if "://" in server else f"nats://{server}")
+        try:
+            parts = urlsplit(server if "://" in server else f"nats://{server}")
+            port = parts.port or _PORT
+        except ValueError as exc:
+            raise ConfigError(_VARIABLE, str(exc)) from exc
         if parts.scheme not in {"nats", "tls"} or not parts.hostname:
-            raise ConfigError("MILLSTREAM_ENDPOINT", f"{server!r} is not nats://host:port")
+            raise ConfigError(_VARIABLE, f"{parts.scheme}://{parts.hostname or ''} is no server")
         token = token or unquote(parts.username or "")
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        addresses.append(f"{parts.scheme}://{host}:{parts.port or 4222}")
+        addresses.append(f"{parts.scheme}://{host}:{port}")
     fields = dict(parse_qsl(query))
     for name in fields:
         if name not in _URL_FIELDS:
-            raise ConfigError("MILLSTREAM_ENDPOINT", f"no setting {name!r} in a URL")
+            raise ConfigError(_VARIABLE, f"no setting {name!r} in a URL")
     return Endpoint(url=",".join(addresses), token=token, **fields)
 
 

@@ -1,4 +1,4 @@
-"""A few lines of the NATS protocol: is the server there, and who works for the shard?
+"""A few lines of the NATS protocol: whether a server is there, and who works for the shard.
 
 Used by the supervisor and by whoever looks for a cluster. The real client costs 150 ms to import
 and 15 MB to keep, which a supervisor and a command of half a second should not pay.

@@ -1,6 +1,5 @@
 """Turns a project directory into the configuration of a supervisor and of what it starts."""
 
-import os
 import random
 import secrets
 import shutil
@@ -36,6 +35,7 @@ DURABILITIES: Final[tuple[Durability, ...]] = ("process", "interval", "disk")
 NATS_STOP_S: Final = 3.0
 SCHEDULER_STOP_S: Final = 2.0
 AGENT_STOP_S: Final = 3.0
+AGENT_DRAIN_MS: Final = 300
 #: Parts of a cluster that do work; with neither, only the server runs, and only the log is read.
 WORKING: Final = ("scheduler", "agent")
 
@@ -149,8 +149,8 @@ def _agent_child(layout: Layout, endpoint: Endpoint, settings: ClusterSettings) 
         slots=settings.slots,
         workers=settings.workers,
         data_dir=str(layout.data),
-        # Shorter than `AGENT_STOP_S`: the agent hands back what is not done by then.
-        drain_ms=int(AGENT_STOP_S * 1000 * 2 / 3),
+        # Who ends a cluster on his desk does not wait for what runs: it is run again next time.
+        drain_ms=AGENT_DRAIN_MS,
     )
     path = layout.run / "agent.json"
     write_private(path, msgspec.json.encode(config))

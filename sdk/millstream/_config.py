@@ -9,7 +9,7 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -134,12 +134,17 @@ def _read_file(path: Path) -> Mapping[str, object]:
         raise ConfigError(str(path), str(exc)) from exc
     if path.name == "pyproject.toml":
         for name in ("tool", "millstream"):
-            table = table.get(name, {}) if isinstance(table, dict) else {}
-    if not isinstance(table, dict):
+            table = cast("dict[str, object]", table).get(name, {}) if _is_table(table) else {}
+    if not _is_table(table):
         raise ConfigError(str(path), "[tool.millstream] must be a table")
-    for name in table:
+    settings = cast("dict[str, object]", table)
+    for name in settings:
         _known(name, str(path))
-    return table
+    return settings
+
+
+def _is_table(value: object) -> bool:
+    return isinstance(value, dict)
 
 
 def _known(name: str, origin: str) -> None:

@@ -113,14 +113,18 @@ class ActionContext(msgspec.Struct, kw_only=True):
     #: Set when the attempt has been told to end; sync code sees it at its next SDK call.
     cancelled: bool = False
     #: Identical calls made so far, by `(task identity, inputs hash, group)`: the `k` of ids.
-    calls: dict[tuple[bytes, bytes, str], int] = msgspec.field(default_factory=dict)
+    calls: dict[tuple[bytes, bytes, str], int] = msgspec.field(
+        default_factory=dict[tuple[bytes, bytes, str], int]
+    )
     #: Bounds the children that are called and not over.
     open_calls: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(OPEN_CALLS_MAX)
     )
     #: Traces on their way to the log that no code waits for; the host awaits `_call.settle`
     #: before it reports the attempt's result.
-    unsettled: set[asyncio.Future[None]] = msgspec.field(default_factory=set)
+    unsettled: set[asyncio.Future[None]] = msgspec.field(
+        default_factory=set["asyncio.Future[None]"]
+    )
 
 
 #: None outside a task. Copied into the threads that run sync tasks.

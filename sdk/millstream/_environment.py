@@ -210,9 +210,12 @@ class TaskEnvironment:
             raise TypeError(f"a task is made of a function, not of {what!r}")
         if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
             raise TypeError(f"{what.__qualname__} is a generator; a task returns its result")
-        kind = AsyncTask if inspect.iscoroutinefunction(what) else SyncTask
         docs, merged = self._settings_of(what, **settings)
-        task: Task[..., Any] = kind(what, self, merged, docs=docs)
+        task: Task[..., Any]
+        if inspect.iscoroutinefunction(what):
+            task = AsyncTask(what, self, merged, docs=docs)
+        else:
+            task = SyncTask(what, self, merged, docs=docs)
         self._tasks[task.name] = task
         return task
 

@@ -1,6 +1,6 @@
 """Named groups of calls."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Final
@@ -15,7 +15,7 @@ _group: Final[ContextVar[tuple[ActionContext, str] | None]] = ContextVar(
 
 
 @contextmanager
-def group(name: str) -> Iterator[None]:
+def group(name: str) -> Generator[None]:
     """Show the calls made inside together, under `name`.
 
     The name is part of the identity of these calls, so that renaming a group makes them new

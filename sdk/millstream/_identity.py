@@ -10,7 +10,7 @@ import inspect
 import textwrap
 import types
 from collections.abc import Callable, MutableMapping
-from typing import Final
+from typing import Final, cast
 
 from millstream._interface import Interface
 from millstream._values import hash_bytes
@@ -85,7 +85,8 @@ def _code_parts(code: types.CodeType) -> list[bytes]:
         if isinstance(constant, types.CodeType):
             parts.extend(_code_parts(constant))
         elif isinstance(constant, frozenset):  # its order differs between processes
-            parts.append(repr(sorted(map(repr, constant))).encode())
+            members = sorted(map(repr, cast("frozenset[object]", constant)))
+            parts.append(repr(members).encode())
         else:
             parts.append(repr(constant).encode())
     return parts

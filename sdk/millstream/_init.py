@@ -7,6 +7,7 @@ lives as long as it is used.
 
 import asyncio
 import atexit
+import functools
 import os
 import warnings
 from pathlib import Path
@@ -51,7 +52,7 @@ class Installation:
         self._clients: dict[str, Client] = {}
         self._opening = asyncio.Lock()
 
-    @property
+    @functools.cached_property
     def code_root(self) -> Path:
         """Folder whose code travels to workers."""
         asked = self.settings.root_dir

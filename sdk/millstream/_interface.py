@@ -24,7 +24,7 @@ from millstream._values import (
     refuse,
     shape_of,
 )
-from millstream._values_describe import describe
+from millstream._values_describe import describe, is_named_tuple
 from millstream._values_shapes import Mismatch, Shape, Sink
 from millstream.errors import (
     RestrictedTypeError,
@@ -149,8 +149,8 @@ class Interface:
         if self._output is None:
             return ()
         hint = self.annotations["return"]
-        if isinstance(hint, type) and issubclass(hint, tuple) and hasattr(hint, "_fields"):
-            return cast("tuple[str, ...]", hint._fields)
+        if is_named_tuple(hint):
+            return cast("tuple[str, ...]", cast("Any", hint)._fields)
         args = typing.get_args(hint)
         if typing.get_origin(hint) is tuple and args and args[-1] is not Ellipsis:
             return tuple(f"o{index}" for index in range(len(args)))

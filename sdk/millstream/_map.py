@@ -204,7 +204,9 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
     """
     if isinstance(mapped, Task):
         return mapped, functools.partial(mapped.func)
-    inner: object = mapped.func if isinstance(mapped, functools.partial) else None
+    # Annotations bind nobody at run time: anything may come.
+    what = cast("object", mapped)
+    inner: object = mapped.func if isinstance(what, functools.partial) else None
     if not isinstance(inner, Task):
         raise TypeError(f"map takes a task or a partial of one, not {mapped!r}")
     task = cast("Task[..., Any]", inner)

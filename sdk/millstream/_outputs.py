@@ -1,7 +1,7 @@
 """What a run gives back, as Flyte's `ActionOutputs`."""
 
 import typing
-from typing import Any, Self
+from typing import Any, Self, cast
 
 from millstream import _values
 from millstream._task import Task
@@ -33,19 +33,21 @@ class ActionOutputs(tuple[Any, ...]):
         return tuple(self), self.names
 
 
-def outputs_of(task: Task[..., Any] | None, result: Any) -> ActionOutputs:
+def outputs_of(task: Task[..., Any] | None, result: object) -> ActionOutputs:
     """Return the outputs that `result` stands for.
 
     A task declared to return `tuple[A, B]` or a named tuple has several; one without a result
     has the single output None, as in Flyte's local mode.
     """
     names = () if task is None else task.interface.output_names
-    if task is not None and isinstance(result, tuple) and _is_several(task, names):
-        return ActionOutputs(tuple(result), names)
+    if task is not None and _is_several(task, names, result):
+        return ActionOutputs(tuple(cast("tuple[Any, ...]", result)), names)
     return ActionOutputs((result,), names or ("o0",))
 
 
-def _is_several(task: Task[..., Any], names: tuple[str, ...]) -> bool:
+def _is_several(task: Task[..., Any], names: tuple[str, ...], result: object) -> bool:
+    if not isinstance(result, tuple):
+        return False
     if names != ("o0",):
         return True
     hint = task.interface.annotations["return"]

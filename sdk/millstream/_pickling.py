@@ -16,7 +16,7 @@ import io
 import pickle
 import sys
 import types
-from typing import Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import cloudpickle
 
@@ -113,7 +113,18 @@ def _reduces_itself(cls: type) -> bool:
 # ------------------------------------------------------------------ pickling
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ships no types
+if TYPE_CHECKING:
+
+    class _CloudPickler(pickle.Pickler):
+        """What cloudpickle, which ships no types, adds to the pickler."""
+
+        def reducer_override(self, obj: object, /) -> Any: ...
+
+else:
+    _CloudPickler = cloudpickle.Pickler
+
+
+class _Pickler(_CloudPickler):
     """cloudpickle, with exceptions and the script's classes taken apart as above."""
 
     def __init__(self, file: io.BytesIO, *, copies: bool) -> None:
@@ -123,7 +134,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ships n
         #: every process (cloudpickle gives each copied class a random id).
         self.met_main = False
 
-    def reducer_override(self, obj: object) -> object:
+    def reducer_override(self, obj: object, /) -> Any:
         """Return how to rebuild `obj`, or NotImplemented for the usual way."""
         if isinstance(obj, BaseException) and not _reduces_itself(type(obj)):
             made = (type(obj), exception_args(obj))
@@ -137,7 +148,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc] # cloudpickle ships n
 
 def _copy_of(cls: type) -> bytes:
     try:
-        return cast("bytes", cloudpickle.dumps(cls))
+        file = io.BytesIO()
+        _CloudPickler(file).dump(cls)
+        return file.getvalue()
     # The class holds something like a lock: it is found by its name, or not at all.
     except Exception:  # noqa: BLE001
         return b""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 CPU: TypeAlias = int | float | str
 
@@ -116,7 +116,7 @@ def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tupl
         one = parse(name, value)
         return one, one
     # The element types are not trusted: users write what they like into a tuple.
-    parts: tuple[object, ...] = value
+    parts = cast("tuple[object, ...]", value)
     if len(parts) != 2:
         raise ValueError(f"{name} as a tuple is (request, limit), not {value!r}")
     request, limit = parse(name, parts[0]), parse(name, parts[1])

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from millstream_events import values
 
@@ -56,7 +56,7 @@ class RetryStrategy:
 
     def __post_init__(self) -> None:
         # Annotations bind nobody at run time, and a float would only fail far away, in a worker.
-        count: object = self.count
+        count = cast("object", self.count)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"retries must be an int of 0 or more, not {self.count!r}")
 
@@ -101,9 +101,9 @@ def duration_ms(name: str, value: Duration | None) -> int:
 
     Rounding up matters: a tenth of a millisecond must not turn into 0, which is "no limit".
     """
-    seconds: object = value.total_seconds() if isinstance(value, timedelta) else value
-    if seconds is None:
+    if value is None:
         return 0
+    seconds = cast("object", value.total_seconds() if isinstance(value, timedelta) else value)
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ValueError(f"{name} must be seconds or a timedelta, not {value!r}")
     if not math.isfinite(seconds) or seconds < 0:

@@ -15,8 +15,16 @@ import msgspec
 from millstream._client import Client, Sink
 from millstream._failures import exception_of
 from millstream._init import installation
+from millstream._latency import PhaseLatency, phase_latencies
 from millstream._outputs import ActionOutputs, decoded, outputs_of
-from millstream._reader import follow_run, list_runs, read_birth, read_run, resolve_run
+from millstream._reader import (
+    RunHistory,
+    follow_run,
+    list_runs,
+    read_birth,
+    read_run,
+    resolve_run,
+)
 from millstream._syncify import (
     Syncified,
     SyncifiedIterator,
@@ -129,7 +137,7 @@ class Run(Generic[R]):
         self.url: str | None = None
         self._client = client
         self._task = task
-        self._released = released
+        self._released: concurrent.futures.Future[RunReleased] | None = released
 
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
@@ -154,6 +162,11 @@ class Run(Generic[R]):
         """Return the run as `millstream get run -o json` shows it."""
         return run_view(await self._state())
 
+    @syncify_method
+    async def latencies(self) -> list[PhaseLatency]:
+        """Return how long its actions spent in each phase so far: one row of percentiles each."""
+        return phase_latencies((await self._history()).entries)
+
     @syncify_iterator_method
     async def watch(self) -> AsyncIterator[View]:
         """Yield the run as it is, then each time that something has changed, until it is over."""
@@ -170,10 +183,13 @@ class Run(Generic[R]):
         return Phase((await self._state()).shown_phase)
 
     async def _state(self) -> RunState:
+        return (await self._history()).state
+
+    async def _history(self) -> RunHistory:
         history = await read_run(self._client.log, self.id)
         if history is None:
             raise RejectedError("no-such-run", f"the log has no run {self.id}")
-        return history.state
+        return history
 
     # -------------------------------------------------------------- waiting
 
@@ -219,9 +235,10 @@ class Run(Generic[R]):
     def _watched(self) -> "concurrent.futures.Future[RunReleased]":
         """Return the future of the release, which is asked for once."""
         if self._released is None:
-            self._released = concurrent.futures.Future()
+            released: concurrent.futures.Future[RunReleased] = concurrent.futures.Future()
+            self._released = released
             self._client.loop.call_soon_threadsafe(
-                self._client.watch_with, self.id, sink_of(self._released)
+                self._client.watch_with, self.id, sink_of(released)
             )
         return self._released
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final
+from typing import Final, cast
 
 from millstream._cache import Cache
 from millstream._pool import Pool, selector_of
@@ -46,8 +46,8 @@ class TaskSettings:
         if self.max_inline_io_bytes <= 0:
             raise ValueError(f"max_inline_io_bytes must be > 0, not {self.max_inline_io_bytes}")
         for name, value in self.env_vars.items():
-            texts: tuple[object, object] = (name, value)
-            if not all(isinstance(text, str) for text in texts):
+            # Annotations bind nobody at run time.
+            if not all(isinstance(text, str) for text in cast("tuple[object, ...]", (name, value))):
                 raise ValueError(f"env_vars maps strings to strings, not {name!r} to {value!r}")
 
     def __reduce__(self) -> tuple[object, ...]:

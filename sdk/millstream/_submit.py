@@ -143,16 +143,12 @@ def _code_of(
     root = place.code_root
     bundle = None if style == "none" else place.bundles.bundle(root, copy_style=style)
     if ref.module == "__main__":
-        if module := main_module():
-            ref = msgspec.structs.replace(ref, module=module)
-        else:
-            script = main_script()
-            by_name = by_name and script is not None and script.is_relative_to(root)
-    if not by_name:
-        return _pickled(ref, task, bundle)
-    if bundle is not None:
+        script = main_script()
+        by_name = by_name and script is not None and script.is_relative_to(root)
+        ref = msgspec.structs.replace(ref, module=main_module() or "__main__")
+    elif by_name and bundle is not None:
         _check_packed(place, ref)
-    return _Code(ref, bundle, None)
+    return _Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
 
 
 def _pickled(ref: TaskRef, task: Task[..., Any], bundle: Bundle | None) -> _Code:
@@ -180,7 +176,7 @@ def _check_packed(place: Installation, ref: TaskRef) -> None:
     Raises:
         CodeBundleError: The task's module is neither in the bundle nor an installed one.
     """
-    if ref.module == "__main__" or place.bundles.covers(ref.module):
+    if place.bundles.covers(ref.module):
         return
     file = getattr(sys.modules.get(ref.module), "__file__", "")
     raise CodeBundleError(

@@ -62,10 +62,10 @@ class Task(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
-    @functools.cached_property
+    @property
     def interface(self) -> Interface:
         """Parameters and result, and how they become bytes."""
-        return Interface.of(self.func)
+        return self._interface
 
     @property
     def short_name(self) -> str:
@@ -90,9 +90,17 @@ class Task(Generic[P, R]):
         """Return how the scheduler is to treat a call."""
         return self._policy
 
-    @functools.cached_property
+    @property
     def by_name(self) -> bool:
         """Whether module and name lead to this task in any process that has the code."""
+        return self._by_name
+
+    @functools.cached_property
+    def _interface(self) -> Interface:
+        return Interface.of(self.func)
+
+    @functools.cached_property
+    def _by_name(self) -> bool:
         module = sys.modules.get(self.func.__module__)
         found = _find(self.func.__module__, self.func.__qualname__)
         has_file = getattr(module, "__file__", None) is not None
@@ -169,9 +177,10 @@ class Task(Generic[P, R]):
             "pool": pool,
         }
         kept = {name: value for name, value in changes.items() if value is not None}
-        return self._with(dataclasses.replace(self.settings, **kept))
+        return self.with_settings(dataclasses.replace(self.settings, **kept))
 
-    def _with(self, settings: TaskSettings) -> Self:
+    def with_settings(self, settings: TaskSettings) -> Self:
+        """Return the same task with these settings in place of its own."""
         return type(self)(self.func, self.environment, settings, docs=self.docs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -185,7 +194,7 @@ class Task(Generic[P, R]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what follows from the function is worked out again."""
-        derived = ("interface", "by_name", "_ref", "_policy", "__wrapped__")
+        derived = ("_interface", "_by_name", "_ref", "_policy", "__wrapped__")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -283,4 +292,4 @@ def _task_at(module: str, qualname: str, settings: TaskSettings) -> Task[..., An
     if not isinstance(found, Task):
         raise LookupError(f"{module} has no task {qualname}")
     task = cast("Task[..., Any]", found)
-    return task if task.settings == settings else task._with(settings)  # noqa: SLF001 its own class
+    return task if task.settings == settings else task.with_settings(settings)

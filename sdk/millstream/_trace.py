@@ -18,7 +18,7 @@ import itertools
 import time
 import types
 import typing
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -317,6 +317,9 @@ class _Steps:
                 f"{INLINE_BYTES_MAX:,} bytes: a retry runs it again; make it `async def`"
             )
             warn("MS2020", text)
+            storing = context.loop.create_task(context.controller.record_trace(result))
+            context.unsettled.add(storing)
+            return
         _call.begin(context, context.controller.record_trace(result))
 
 
@@ -326,7 +329,7 @@ async def _record(context: ActionContext, result: TraceResult) -> None:
 
 
 @contextlib.contextmanager
-def _inside(found: _Step) -> Iterator[None]:
+def _inside(found: _Step) -> Generator[None]:
     """Count what is called inside under the step itself."""
     mark = _call.step.set(found.scope)
     try:

@@ -25,6 +25,7 @@ from millstream._values_containers import (
     SetShape,
     TupleShape,
 )
+from millstream._values_describe import is_named_tuple
 from millstream._values_records import (
     TypedDictShape,
     dataclass_shape,
@@ -78,7 +79,6 @@ _LEAVES: Final[dict[object, Shape]] = {
     pathlib.PurePosixPath: LeafShape(pathlib.PurePosixPath),
     pathlib.PureWindowsPath: LeafShape(pathlib.PureWindowsPath),
 }
-_DYNAMIC: Final[tuple[object, ...]] = (Any, object)
 _WRAPPERS: Final = (Annotated, typing.Required, typing.NotRequired, typing.Final)
 
 #: Abstract containers, as the concrete ones that a value of them may be.
@@ -110,7 +110,7 @@ def shape_of(annotation: object) -> Shape:
 
 
 def _make(annotation: object) -> Shape:
-    if annotation in _DYNAMIC:
+    if annotation is Any or annotation is object:
         return DYNAMIC
     if annotation is None:
         return SCALARS[None]
@@ -137,7 +137,7 @@ def _make(annotation: object) -> Shape:
     if cls in (list, tuple, set, frozenset, dict):
         return _container(cast("type", cls), args)
     if isinstance(cls, type):
-        return _class_shape(cls, args)
+        return _class_shape(cast("type[object]", cls), args)
     if typing.is_typeddict(annotation):
         return TypedDictShape(cast("type", annotation), shape_of)
     return PickleShape(str(annotation), None)
@@ -157,7 +157,7 @@ def _container(cls: type, args: tuple[object, ...]) -> Shape:
     return ListShape(item) if cls is list else SetShape(cls, item)
 
 
-def _class_shape(cls: type, args: tuple[object, ...]) -> Shape:
+def _class_shape(cls: type[object], args: tuple[object, ...]) -> Shape:
     if typing.is_typeddict(cls):
         return TypedDictShape(cls, shape_of)
     if issubclass(cls, enum.Enum):
@@ -166,7 +166,7 @@ def _class_shape(cls: type, args: tuple[object, ...]) -> Shape:
         return model_shape(cls, shape_of)
     if "__dataclass_params__" in cls.__dict__:
         return dataclass_shape(cls, shape_of, args)
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
+    if is_named_tuple(cls):
         return named_tuple_shape(cls, shape_of)
     if issubclass(cls, msgspec.Struct):
         return struct_shape(cls, shape_of, args)

@@ -102,7 +102,7 @@ class FixedTupleShape:
             raise Mismatch(self.expected, value)
         items = cast("tuple[object, ...]", value)
         if len(items) != len(self._items):
-            raise Mismatch(self.expected, value)
+            raise Mismatch(self.expected, items)
         plain: list[object] = []
         try:
             for item, shape in zip(items, self._items, strict=True):
@@ -113,11 +113,12 @@ class FixedTupleShape:
 
     def from_plain(self, plain: object) -> object:
         """Return a tuple."""
-        if type(plain) is not list or len(cast("list[object]", plain)) != len(self._items):
-            raise Mismatch(self.expected, plain)
+        items = cast("list[object]", plain)
+        if type(plain) is not list or len(items) != len(self._items):
+            raise Mismatch(self.expected, items)
         values: list[object] = []
         try:
-            for item, shape in zip(cast("list[object]", plain), self._items, strict=True):
+            for item, shape in zip(items, self._items, strict=True):
                 values.append(shape.from_plain(item))
         except Mismatch as exc:
             raise exc.inside(f"[{len(values)}]") from None
@@ -140,16 +141,18 @@ class SetShape:
         """Return a sorted list."""
         if not isinstance(value, self._cls):
             raise Mismatch(self.expected, value)
-        return sorted(_items_to_plain(value, self._item, sink), key=pack)
+        members = cast("Iterable[object]", value)
+        return sorted(_items_to_plain(members, self._item, sink), key=pack)
 
     def from_plain(self, plain: object) -> object:
         """Return a set."""
         if type(plain) is not list:
             raise Mismatch(self.expected, plain)
+        items = cast("list[object]", plain)
         try:
-            return self._cls(_items_from_plain(cast("list[object]", plain), self._item))
+            return self._cls(_items_from_plain(items, self._item))
         except TypeError as exc:  # an unhashable member
-            raise Mismatch(self.expected, plain) from exc
+            raise Mismatch(self.expected, items) from exc
 
 
 class DictShape:
@@ -192,7 +195,7 @@ class DictShape:
             try:
                 value[self._key.from_plain(key)] = self._item.from_plain(item)
             except TypeError as exc:  # an unhashable key
-                raise Mismatch(self.expected, plain) from exc
+                raise Mismatch(self.expected, key) from exc
             except Mismatch as exc:
                 raise exc.inside(f"[{key!r}]") from None
         return value

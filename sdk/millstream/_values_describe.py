@@ -35,11 +35,11 @@ def _describe(annotation: object, seen: frozenset[object]) -> str:
     if isinstance(annotation, list):  # the parameters inside `Callable[[int], str]`
         return f"[{', '.join(_describe(arg, seen) for arg in cast('list[object]', annotation))}]"
     if isinstance(annotation, type):
-        return _class(annotation, seen)
+        return _class(cast("type[object]", annotation), seen)
     return str(annotation)
 
 
-def _class(cls: type, seen: frozenset[object]) -> str:
+def _class(cls: type[object], seen: frozenset[object]) -> str:
     # The file of a script has one name at its start and another in a worker.
     module = "__main__" if cls.__module__ in MAIN_MODULES else cls.__module__
     name = f"{module}.{cls.__qualname__}"
@@ -59,11 +59,16 @@ def _class(cls: type, seen: frozenset[object]) -> str:
     return f"{name}({', '.join(fields)})"
 
 
-def _has_fields(cls: type) -> bool:
+def is_named_tuple(cls: object) -> bool:
+    """Say whether `cls` was made by `NamedTuple` or `namedtuple`."""
+    return isinstance(cls, type) and tuple in cls.__mro__ and hasattr(cls, "_fields")
+
+
+def _has_fields(cls: type[object]) -> bool:
     return (
         dataclasses.is_dataclass(cls)
         or typing.is_typeddict(cls)
         or hasattr(cls, "__pydantic_fields__")
-        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
+        or is_named_tuple(cls)
         or issubclass(cls, msgspec.Struct)
     )

@@ -67,7 +67,8 @@ class RecordShape:
         fields: Returns the shape of each field; called once, at the first value.
         attributes: Returns the fields that an instance has.
         build: Returns the instance that had these fields. May raise whatever the class raises.
-        check: Returns an instance from what a caller wrote as a dict; may raise as `build`.
+        check: Returns an instance from what a caller wrote instead; may raise as `build`.
+        stands_in: Classes of what may be written instead of an instance.
     """
 
     native = None
@@ -81,6 +82,7 @@ class RecordShape:
         attributes: Callable[[object, Iterable[str]], Fields],
         build: Callable[[Fields], object],
         check: Callable[[Fields], object] | None = None,
+        stands_in: type = dict,
     ) -> None:
         self.expected = cls.__qualname__
         self.exact: tuple[type, ...] = (cls,)
@@ -89,6 +91,7 @@ class RecordShape:
         self._attributes = attributes
         self._build = build
         self._check = check
+        self._stands_in = stands_in
 
     @functools.cached_property
     def fields(self) -> dict[str, Shape]:
@@ -97,12 +100,12 @@ class RecordShape:
 
     def to_plain(self, value: object, sink: Sink) -> object:
         """Return a map of the fields."""
-        if type(value) is dict:
-            value = self._from_dict(cast("Fields", value))
         if type(value) is not self._cls:
             if isinstance(value, self._cls):
                 return to_pickle(value, sink)
-            raise Mismatch(self.expected, value)
+            if not isinstance(value, self._stands_in):
+                raise Mismatch(self.expected, value)
+            value = self._from_dict(cast("Fields", value))
         return {
             name: _field_to_plain(self.fields[name], item, name, sink)
             for name, item in self._attributes(value, self.fields).items()
@@ -140,13 +143,14 @@ class RecordShape:
             return value
         if type(plain) is not dict:
             raise Mismatch(self.expected, plain)
+        sent = cast("Fields", plain)
         values: Fields = {}
-        for name, item in cast("Fields", plain).items():
+        for name, item in sent.items():
             shape = self.fields.get(name)
             if shape is None:
-                raise Mismatch(f"{self.expected}, which has no field {name!r}", plain)
+                raise Mismatch(f"{self.expected}, which has no field {name!r}", sent)
             values[name] = _field_from_plain(shape, item, name)
-        return self._guard(self._build, values, plain)
+        return self._guard(self._build, values, sent)
 
 
 def _field_to_plain(shape: Shape, value: object, name: str, sink: Sink) -> object:
@@ -190,7 +194,7 @@ def dataclass_shape(cls: type, shape_of: ShapeOf, args: tuple[object, ...]) -> R
 
     def build(values: Fields) -> object:
         if is_raw:
-            instance: object = object.__new__(cls)
+            instance = cast("object", object.__new__(cls))
             values = {**_defaults(declared), **values}
         else:
             instance = cls(**{name: values[name] for name in values if declared[name].init})
@@ -343,7 +347,15 @@ def model_shape(cls: type, shape_of: ShapeOf) -> RecordShape:
     def check(given: Fields) -> object:
         return cast("object", model.model_validate(given))
 
-    return RecordShape(cls, fields=fields, attributes=_model_attributes, build=build, check=check)
+    return RecordShape(
+        cls,
+        fields=fields,
+        attributes=_model_attributes,
+        build=build,
+        check=check,
+        # A root model wraps a value of any kind.
+        stands_in=object if getattr(model, "__pydantic_root_model__", False) else dict,
+    )
 
 
 def _model_attributes(value: object, names: Iterable[str]) -> Fields:

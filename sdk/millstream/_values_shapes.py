@@ -368,10 +368,9 @@ class UnionShape:
         raise Mismatch(self.expected, plain)
 
     def _from_tagged(self, plain: object) -> object:
-        if type(plain) is not list or len(cast("list[object]", plain)) != 2:
-            raise Mismatch(self.expected, plain)
-        tag, inner = cast("list[object]", plain)
-        arm = self._by_tag.get(tag) if type(tag) is str else None
+        pair = cast("list[object]", plain if type(plain) is list else [])
+        tag, inner = pair if len(pair) == 2 else (None, None)
+        arm = self._by_tag.get(tag) if isinstance(tag, str) else None
         if arm is None:
             raise Mismatch(self.expected, plain)
         return arm.from_plain(inner)

@@ -202,18 +202,34 @@ def _pack_timedelta(value: dt.timedelta) -> Ext:
     return Ext(Code.TIMEDELTA, _encoder.encode([value.days, value.seconds, value.microseconds]))
 
 
+def _pack_date(value: dt.date) -> Ext:
+    return Ext(Code.DATE, value.isoformat().encode())
+
+
+def _pack_decimal(value: decimal.Decimal) -> Ext:
+    return Ext(Code.DECIMAL, str(value).encode())
+
+
+def _pack_uuid(value: uuid.UUID) -> Ext:
+    return Ext(Code.UUID, value.bytes)
+
+
+def _pack_complex(value: complex) -> Ext:
+    return Ext(Code.COMPLEX, _encoder.encode([value.real, value.imag]))
+
+
 #: Leaves by exact class. None: an instance that bytes cannot hold exactly (a foreign tzinfo).
 LEAF_PACKERS: Final[dict[type, Callable[..., Ext | None]]] = {
     dt.datetime: _pack_datetime,
-    dt.date: lambda value: Ext(Code.DATE, value.isoformat().encode()),
+    dt.date: _pack_date,
     dt.time: _pack_time,
     dt.timedelta: _pack_timedelta,
-    decimal.Decimal: lambda value: Ext(Code.DECIMAL, str(value).encode()),
-    uuid.UUID: lambda value: Ext(Code.UUID, value.bytes),
+    decimal.Decimal: _pack_decimal,
+    uuid.UUID: _pack_uuid,
     type(pathlib.Path()): _pack_path,
     pathlib.PurePosixPath: _pack_path,
     pathlib.PureWindowsPath: _pack_path,
-    complex: lambda value: Ext(Code.COMPLEX, _encoder.encode([value.real, value.imag])),
+    complex: _pack_complex,
 }
 
 
@@ -344,8 +360,9 @@ def _canonical(plain: object) -> object:
         if plain.code == Code.PICKLE:
             return Ext(Code.PICKLE, _unpack_pickled(bytes(plain.data)).digest)
         if plain.code == Code.PAIRS:
-            pairs = _raw_list(plain)
-            return _sorted_pairs(cast("list[tuple[object, object]]", pairs))
+            return _sorted_pairs(
+                msgspec.msgpack.decode(plain.data, type=list[tuple[object, object]])
+            )
         if plain.code in _NESTED:
             items = [_encoder.encode(_canonical(item)) for item in _raw_list(plain)]
             ordered = items if plain.code == Code.TUPLE else sorted(items)

@@ -4,9 +4,9 @@ Keys are only ever added (design: interfaces.md). Times are ISO 8601 in UTC, or 
 have not come; ids that are bytes are shown in hex.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import msgspec
 
@@ -253,11 +253,8 @@ def _plain(value: object, depth: int) -> Json:
         case float():
             # NaN and the infinities are no JSON.
             return value if value - value == 0 else repr(value)
-        case bytes() | bytearray() | memoryview():
-            content = bytes(value)
-            if len(content) > SHOWN_BYTES_MAX:
-                return f"<{len(content)} bytes>"
-            return content.hex()
+        case bytes():
+            return value.hex() if len(value) <= SHOWN_BYTES_MAX else f"<{len(value)} bytes>"
         case Inline() | Blob():
             return value_view(value)
         case ErrorRecord():
@@ -270,10 +267,11 @@ def _plain(value: object, depth: int) -> Json:
             return {
                 name: _plain(getattr(value, name), depth + 1) for name in value.__struct_fields__
             }
-        case Mapping():
-            return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item, depth + 1) for item in value]
+        case dict():
+            pairs = cast("dict[object, object]", value)
+            return {str(key): _plain(item, depth + 1) for key, item in pairs.items()}
+        case list() | tuple():
+            return [_plain(item, depth + 1) for item in cast("Sequence[object]", value)]
         case datetime():
             return value.isoformat()
         case _:

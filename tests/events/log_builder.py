@@ -78,7 +78,7 @@ class LogBuilder:
 
 
 def token(ordinal: int, attempt: int = 1, dispatch: int = 1) -> bytes:
-    return bytes((ordinal, attempt, dispatch)) + b"token"
+    return bytes((ordinal % 256, attempt, dispatch)) + b"token"
 
 
 def child_name(ordinal: int) -> bytes:

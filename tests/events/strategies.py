@@ -168,11 +168,22 @@ class MadLeader:
         self.entries: list[LogEntry] = []
         self._open: dict[str, list[m.Event]] = {}
         self._frame_ts: dict[str, int] = {}
+        self._archived: set[str] = set()
         self._number = 0
         self._ts_ns = 1
 
     def take(self, key: str, event: m.Event, *, ends: bool) -> None:
         """Apply one event live."""
+        if key in self._archived:
+            return  # A run's id is never used again.
+        if isinstance(event, m.RunCreated | m.AttemptSucceeded):
+            # Names and cached values are shared by runs, and frames replay in the order in
+            # which they are written: what two runs write there must be in that order too.
+            self.flush()
+        if isinstance(event, m.RunArchived):
+            self.flush()
+            finished = event.run in self.shard.runs and self.shard.runs[event.run].finished
+            self._archived |= {event.run} if finished and key == SHARD_KEY else set()
         self._ts_ns += 1
         # One tick has one time: whatever is open belongs to the frame that ends it.
         ts_ns = self._ts_ns if not self._open.get(key) else self._frame_ts[key]
@@ -183,7 +194,7 @@ class MadLeader:
             run = self.shard.runs.setdefault(key, RunState(key))
             apply(self.shard, run, event, ts_ns)
         self._open.setdefault(key, []).append(event)
-        if ends or isinstance(event, m.RunArchived):
+        if ends:
             self.flush()
 
     def flush(self) -> None:

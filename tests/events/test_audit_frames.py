@@ -140,7 +140,7 @@ def test_a_republished_frame_is_void_and_no_violation() -> None:
 
 def test_a_snapshot_of_the_same_state_is_no_violation() -> None:
     log = two_runs()
-    shard = ShardState("")
+    shard = ShardState("lo00")
     for entry in log.entries:
         fold_entry(shard, entry)
     log.frame(SHARD_KEY, [m.SnapshotTaken(0, seq=shard.seq, state_hash=state_hash(shard))])

@@ -25,7 +25,7 @@ from millstream_events.state import ShardState, run_hash
 from millstream_events.subjects import SHARD_KEY
 from millstream_events.values import ErrorRecord, TaskRef
 
-_quick = settings(max_examples=60, deadline=None)
+_quick = settings(max_examples=20, deadline=None)
 
 
 def framed(*events: m.Event, rev: int = 1, prev: bytes = CHAIN_START, number: int = 1) -> bytes:
@@ -172,7 +172,7 @@ def test_bytes_behind_a_frame_are_refused() -> None:
     assert decoded(sound_payload() + b"\x00") is None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.data())
 def test_no_damage_to_a_frame_reaches_another_run(data: st.DataObject) -> None:
     payload = bytearray(sound_payload())

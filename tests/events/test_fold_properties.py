@@ -23,8 +23,8 @@ from millstream_events.state import (
     state_hash,
 )
 
-_quick = settings(max_examples=40, deadline=None)
-_long = settings(max_examples=1500, deadline=None)
+_quick = settings(max_examples=20, deadline=None)
+_long = settings(max_examples=400, deadline=None)
 
 
 def replayed(entries: list[LogEntry], shard: ShardState | None = None) -> ShardState:

@@ -28,6 +28,7 @@ from millstream_events.reports import (
 from millstream_events.values import WORKER_ALONE, WORKER_ASYNC, WORKER_THREAD, Policy, TaskRef
 from millstream_executor.agent_core import AgentCore
 from millstream_executor.agent_state import CoreSettings
+from millstream_executor.credit import SHARERS_MAX
 from millstream_executor.effects import KillWorker, StartWorker
 from millstream_executor.fleet_types import WorkerExit
 from millstream_executor.held import Stage
@@ -91,7 +92,14 @@ class World:
 
     def step(self, *, calm: bool) -> None:
         self.now += self.random.choice([1, 5, 60]) * MS
-        acts = [self.dispatch, self.dispatch, self.deliver, self.deliver, self.work_on, self.work_on]
+        acts = [
+            self.dispatch,
+            self.dispatch,
+            self.deliver,
+            self.deliver,
+            self.work_on,
+            self.work_on,
+        ]
         if not calm:
             acts += [self.cancel, self.crash, self.disturb]
         self.random.choice(acts)()
@@ -273,10 +281,13 @@ class World:
     def check(self) -> None:
         state = self.core.state
         assert sum(state.counts) == len(state.held)
-        assert state.counts[Stage.RUNNING] <= self.slots
+        running = [a for a in state.held.values() if a.stage == Stage.RUNNING]
+        lights = [a for a in running if a.light]
+        assert state.light_running == len(lights)
+        assert len(running) - len(lights) + -(-len(lights) // SHARERS_MAX) <= self.slots
         loads = sum(member.running for member in state.crew.members.values())
         assert loads == state.counts[Stage.RUNNING]
-        parked = [a for a in state.held.values() if a.alone and a.stage is Stage.PARKED]
+        parked = [a for a in state.held.values() if a.alone and a.stage == Stage.PARKED]
         assert state.crew.parked_alone == len(parked)
         assert max(self.outcomes.values(), default=0) <= 1, "reported twice"
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+
+from millstream._cluster import SUPERVISOR
 from millstream._cluster_files import Pids, Ready, read_ready
 from millstream._cluster_plan import ChildSpec, SupervisorConfig, restart_delay_s
-
 from millstream_events.endpoint import Endpoint
 
 NAMES = ("nats", "scheduler", "agent")
@@ -32,7 +33,8 @@ def wait_for(what: Callable[[], bool], deadline_s: float = 10.0) -> None:
         time.sleep(0.005)
 
 
-def gone(pid: int) -> bool:
+def gone(pid: int | None) -> bool:
+    assert pid is not None
     try:
         return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -67,7 +69,7 @@ def supervised(
 ) -> Iterator[subprocess.Popen[bytes]]:
     path = tmp_path / "supervisor.json"
     path.write_bytes(msgspec.json.encode(config))
-    argv = [sys.executable, "-m", "millstream._supervisor", "--config", str(path), *options]
+    argv = [sys.executable, "-P", str(SUPERVISOR), "--config", str(path), *options]
     with (tmp_path / "supervisor.log").open("wb") as log:
         supervisor = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log)
     try:
@@ -99,16 +101,25 @@ def test_a_child_that_dies_again_and_again_is_started_again_and_again(tmp_path: 
         wait_for(lambda: count.exists() and len(count.read_text()) >= 5)
 
 
-def test_a_command_that_is_not_there_is_tried_again_and_spares_the_others(tmp_path: Path) -> None:
+def test_a_command_that_is_gone_is_tried_again_and_spares_the_others(tmp_path: Path) -> None:
+    script = tmp_path / "agent"
+    text = f"#!{sys.executable} -S\n{SLEEPER}\n"
+    script.write_text(text)
+    script.chmod(0o700)
     config = a_config(tmp_path)
-    with supervised(tmp_path, config) as supervisor:
-        agent = psutil.Process(pids_of(tmp_path).agent)
-        nats = pids_of(tmp_path).nats
-        assert nats is not None
-        agent.kill()
-        wait_for(lambda: pids_of(tmp_path).agent not in (agent.pid, None))
-        assert pids_of(tmp_path).nats == nats
-        assert supervisor.poll() is None
+    agent = msgspec.structs.replace(config.children[2], argv=(str(script),))
+    config = msgspec.structs.replace(config, children=(*config.children[:2], agent))
+    with supervised(tmp_path, config):
+        before = pids_of(tmp_path)
+        assert before.agent is not None
+        script.unlink()
+        os.kill(before.agent, signal.SIGKILL)
+        wait_for(lambda: "could not be started" in (tmp_path / "supervisor.log").read_text())
+        assert not gone(before.nats)
+        script.write_text(text)
+        script.chmod(0o700)
+        wait_for(lambda: pids_of(tmp_path).agent not in (before.agent, None))
+        assert pids_of(tmp_path).nats == before.nats
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -34,10 +34,7 @@ async def test_a_full_store_says_so_and_takes_records_again_after_a_purge(tmp_pa
     )
     try:
         connection = await connect(server.endpoint, name="full")
-        # The outputs' stream reserves more than the whole store: not needed here.
-        from millstream_events.jetstream import ensure_log
-
-        await ensure_log(connection._wire, "main", "lo00", replicas=1)
+        await connection.ensure_streams("lo00")
         log = connection.event_log("lo00")
         seq = 0
         while isinstance(result := await put(log, f"r{seq % 3}", bytes(900_000), seq), Appended):

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from millstream._failures import record_of
 
 from millstream import _call
 from millstream._context import ActionContext, Call, TraceResult, current
+from millstream._failures import record_of
 from millstream._task import Task
 from millstream_events.ids import ROOT_ID, digest_of
 from millstream_events.phases import Phase
@@ -28,6 +28,8 @@ RUN = "lo00-00000000-00000000"
 
 class Host:
     """All actions of one run, and the blobs they share."""
+
+    controller_class: Any = None
 
     def __init__(self) -> None:
         self.tasks: dict[str, Task[..., Any]] = {}
@@ -198,6 +200,9 @@ class MemoryController:
 
     async def store(self, content: bytes, codec: str) -> Value:
         return self._host.put(content, codec)
+
+
+Host.controller_class = MemoryController
 
 
 @pytest.fixture

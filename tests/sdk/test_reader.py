@@ -125,10 +125,8 @@ async def test_a_run_before_its_first_event_is_not_there(log: EventLog):
 
 
 async def test_following_a_run_ends_when_the_run_is_over(log: EventLog):
-    phases = []
     async with aclosing(follow_run(log, RUN)) as steps:
-        async for step in steps:
-            phases.append(step.run.shown_phase)
+        phases = [step.run.shown_phase async for step in steps]
     assert phases == ["RUNNING", "RUNNING", "RUNNING", "SUCCEEDED"]
 
 

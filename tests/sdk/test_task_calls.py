@@ -247,6 +247,25 @@ async def test_ten_thousand_children_may_be_open_at_once(host: Any) -> None:
     assert host.running_max == 10_000, "the rest waited for room"
 
 
+async def test_a_child_that_no_name_leads_to_is_sent_as_a_pickle_once(host: Any) -> None:
+    local = TaskEnvironment("local")
+
+    @local.task
+    async def triple(a: int) -> int:
+        return a * 3
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*(triple(number) for number in range(5)))
+
+    assert await host.know(local).attempt(main) == [0, 3, 6, 9, 12]
+    (digest,) = host.blobs
+    assert {call.task.pickled for call in host.calls} == {digest}
+    assert {call.task.module for call in host.calls} == {""}
+    loaded = pickle.loads(host.blobs[digest])
+    assert loaded.name == "local.triple"
+    assert await loaded.forward(2) == 6
+
+
 # ------------------------------------------------------------------ sync and async together
 
 

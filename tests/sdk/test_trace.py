@@ -250,6 +250,39 @@ async def test_a_large_sync_step_in_async_code_warns_and_runs_again(host: Any) -
     assert len(host.traces) == 1
 
 
+async def test_a_sync_step_in_async_code_is_recorded_before_the_code_goes_on(host: Any) -> None:
+    async def main() -> int:
+        result = sync_step(1)
+        assert len(host.traces) == 1
+        assert not host.contexts[0].unsettled
+        return result
+
+    assert await host.attempt(main) == 3
+
+
+async def test_a_record_that_has_to_wait_goes_on_by_itself(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    controller = type(host).controller_class
+    record = controller.record_trace
+    open_ = asyncio.Event()
+
+    async def slowly(self: Any, result: Any) -> None:
+        await open_.wait()
+        await record(self, result)
+
+    monkeypatch.setattr(controller, "record_trace", slowly)
+
+    async def main() -> int:
+        result = sync_step(1)
+        assert host.traces == []
+        asyncio.get_running_loop().call_later(0.01, open_.set)
+        return result
+
+    assert await host.attempt(main) == 3
+    assert len(host.traces) == 1, "settle waited for it"
+
+
 async def test_a_cancelled_step_is_not_recorded(host: Any) -> None:
     entered = asyncio.Event()
 

@@ -1,6 +1,5 @@
 """Types of task calls, checked by mypy and pyright; never run as a test of behaviour."""
 
-import functools
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any, assert_type
 
@@ -57,7 +56,6 @@ def maps() -> None:
     assert_type(map_(add, [1], [2]), Iterator[int | Exception])
     assert_type(map_(add, [1], [2], return_exceptions=False), Iterator[int])
     assert_type(map_.aio(double, [1]), AsyncIterator[float | Exception])
-    assert_type(map_(functools.partial(add, 1), [1], return_exceptions=False), Iterator[int])
 
 
 def test_the_types_above_are_checked_by_mypy_not_here() -> None:

@@ -54,18 +54,12 @@ class Command(NamedTuple):
     task: tuple[str, ...]
 
 
-def parameters_of(function: Callable[..., object]) -> list[TaskParameter]:
-    """Return the parameters that a caller may name.
-
-    Raises:
-        UsageError: An annotation cannot be resolved.
-    """
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except Exception as exc:
-        raise UsageError(f"an annotation of {function.__name__} cannot be read: {exc}") from exc
+def parameters_of(
+    function: Callable[..., object], annotations: Mapping[str, object]
+) -> list[TaskParameter]:
+    """Return the parameters that a caller may name."""
     return [
-        TaskParameter(name, hints.get(name, object), parameter.default is parameter.empty)
+        TaskParameter(name, annotations.get(name, object), parameter.default is parameter.empty)
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
@@ -82,7 +76,7 @@ def find_target(tokens: Sequence[str], own: Mapping[str, bool]) -> tuple[int, in
     index = 0
     while index < len(tokens) and len(found) < 2:
         token = tokens[index]
-        if not token.startswith("-") or token == "-":
+        if not token.startswith("-") or token == "-":  # noqa: S105
             found.append(index)
         elif own.get(token, False):
             index += 1

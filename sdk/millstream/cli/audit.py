@@ -1,4 +1,4 @@
-"""`millstream audit`: does the log keep what it promises?"""
+"""`millstream audit`: whether the log keeps what it promises."""
 
 from typing import Annotated, Final
 

@@ -1,4 +1,4 @@
-"""`millstream doctor`: is everything there that runs need, and what does the log survive?"""
+"""`millstream doctor`: whether everything is there, and what the log survives."""
 
 import asyncio
 import os
@@ -75,8 +75,8 @@ async def _examine() -> list[Finding]:
     findings = [_binary(), _disk(place_here().project_dir)]
     try:
         async with reached(live=False) as place:
-            for check in (_server, _store, _durability, _clock, _blobs, _pools):
-                findings.append(await _bounded(check, place))
+            checks = (_server, _store, _durability, _clock, _blobs, _pools)
+            findings += [await _bounded(check, place) for check in checks]
     except MillstreamError as exc:
         findings.append(Finding("fail", "server", str(exc), exc.hint))
     return findings

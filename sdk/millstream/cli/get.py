@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from millstream._reader import list_runs
+from millstream._reader import follow_run, list_runs
 from millstream._views import Json, View, action_view, event_views, run_view, show_time, value_view
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, Common, emit, emit_line, emit_one, tell
@@ -41,6 +41,9 @@ _ACTION_COLUMNS: Final = (
     "error.message",
 )
 _EVENT_COLUMNS: Final = ("seq", "rev", "ts", "type", "action", "attempt")
+
+#: Between two looks for more output while following.
+_LOGS_LOOK_S: Final = 0.2
 
 Limit = Annotated[int, Parameter(name="--limit")]
 
@@ -111,18 +114,13 @@ def get_event(
 
     async def followed(place: Reached) -> None:
         history = await place.history(run)
-        for view in _events(history.entries):
-            emit_line(view)
         if history.state.finished or not place.live:
+            for view in _events(history.entries):
+                emit_line(view)
             return
-        entries = place.log.follow(history.entries[-1].seq, key=history.state.id)
-        async with contextlib.aclosing(entries):
-            async for entry in entries:
-                views = _events([entry])
-                for view in views:
-                    emit_line(view)
-                if any(view["type"] == "RunFinished" for view in views):
-                    return
+        async for step in follow_run(place.log, history.state.id):
+            for view in _events([step.entry]):
+                emit_line(view)
 
     if follow:
         on_cluster(followed)
@@ -189,7 +187,7 @@ def get_logs(
 
 async def _batches(
     place: Reached, run: str, action: int | None, *, wait: bool
-) -> AsyncIterator[OutputBatch]:
+) -> AsyncGenerator[OutputBatch, None]:
     outputs = place.connection.outputs
     seq = 0
     over = asyncio.create_task(_over(place, run)) if wait else None
@@ -209,14 +207,8 @@ async def _batches(
             over.cancel()
 
 
-#: Between two looks for more output while following.
-_LOGS_LOOK_S: Final = 0.2
-
-
 async def _over(place: Reached, run: str) -> None:
     """Return when the run is over and what was printed last has had time to arrive."""
-    from millstream._reader import follow_run
-
     async for _ in follow_run(place.log, run):
         pass
     await asyncio.sleep(2 * _LOGS_LOOK_S)

@@ -14,7 +14,6 @@ from millstream._cluster import find_cluster
 from millstream._init import init, installation
 from millstream._launch import with_runcontext
 from millstream._run import Run
-from millstream._task import Task
 from millstream._views import Json, View
 from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
 from millstream.cli.loading import find_task, load_module, module_at
@@ -63,7 +62,7 @@ def run(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
         return _parsed(tokens, ())
     file, task = tokens[target[0]], tokens[target[1]]
     found = find_task(load_module(Path(file)), task)
-    parameters = parameters_of(found.func)
+    parameters = parameters_of(found.func, found.interface.annotations)
     command = split_tail(tokens[target[1] + 1 :], parameters, OWN)
     return _parsed((*tokens[: target[1] + 1], *command.own), command.task)
 
@@ -113,7 +112,7 @@ def launch(
     """
     module = load_module(file)
     found = find_task(module, task)
-    values = parse_inputs(inputs, parameters_of(found.func))
+    values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     where = place_here()
     own_root = module_at(file).root
     init(
@@ -144,7 +143,7 @@ def launch(
         if mode != "local":
             raise
         return _local_failure(exc, common)
-    return _report(started, found, common)
+    return _report(started, common)
 
 
 def _is_embedded() -> bool:
@@ -175,12 +174,10 @@ def progress(counts: Json) -> str:
     return f"{text}, {number['failed']} failed" if number["failed"] else text
 
 
-def _report(run: Run[Any], task: Task[..., Any], common: Common) -> int:
+def _report(run: Run[Any], common: Common) -> int:
     details = run.details()
     succeeded = details["phase"] in SUCCESS_PHASES
     outputs = [plain(value) for value in run.outputs()] if succeeded else []
-    if task.interface.returns_nothing and outputs == [None]:
-        outputs = []
     _print(_view(run, details, outputs), common)
     return DONE if succeeded else RUN_FAILED
 

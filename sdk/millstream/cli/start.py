@@ -118,13 +118,14 @@ def start_pool(
     """
     del common
     directory = data_dir or place_here().project_dir / STATE_DIR
+    pairs = parse_labels(labels)
     config = AgentConfig(
         endpoint=_endpoint(nats),
         agent=agent or agent_name(f"{socket.gethostname()}-{name}"),
         pool=name,
         region=region,
         cluster=cluster,
-        labels=parse_labels(labels),
+        labels=pairs,
         slots=slots,
         workers=workers,
         data_dir=str(directory.resolve()),
