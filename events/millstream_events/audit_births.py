@@ -140,7 +140,8 @@ def _birth(
         return None
     if judge.barred(parent):
         judge.breach("I09", f"a{event.action} is requested below an abort")
-        return None
+        if parent.aborted or note.aborting:
+            return None
     if not parent.token:
         judge.breach("I12", f"a{event.parent} asks for a{event.action} but does not run")
         if parent.done and not (policy is not None and policy.detached):
@@ -150,6 +151,7 @@ def _birth(
         judge.breach("I13", f"the call of a{event.action} has another id already")
     note.ids[event.id] = identity
     born = ActionNote(identity[0], event.parent, standing, policy)
+    born.covered = parent.covered
     parent.children.append(event.action)
     note.actions.append(born)
     note.open += 1

@@ -50,6 +50,8 @@ FOLLOW_BATCH: Final = 1000
 FOLLOW_RETRY_S: Final = 0.1
 #: The server's smallest: nothing here relies on message ids.
 DUPLICATE_WINDOW_NS: Final = 100_000_000
+#: Between two tries of a read while the server is away.
+READ_AGAIN_S: Final = 0.05
 _EXPECTED_HEAD: Final = b"NATS/1.0\r\n%b: %%d\r\n\r\n" % HEADER_EXPECTED_SEQ.encode()
 
 _logger: Final = logging.getLogger("millstream.log")
@@ -200,13 +202,22 @@ class JetStreamLog:
     ) -> Sequence[LogEntry]:
         """Return records past `after_seq`; see `EventLog.read`."""
         subject = None if key is None else log_subject(self._ns, self._shard, key)
-        return await read_batch(
-            self._wire,
-            self._stream,
-            after_seq=after_seq,
-            records_max=records_max,
-            subject=subject,
-        )
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + READ_DEADLINE_S
+        while True:
+            try:
+                return await read_batch(
+                    self._wire,
+                    self._stream,
+                    after_seq=after_seq,
+                    records_max=records_max,
+                    subject=subject,
+                )
+            except LogUnavailableError:
+                # A server that restarts is back well within the deadline; a read is harmless.
+                if loop.time() + READ_AGAIN_S >= end_s:
+                    raise
+                await asyncio.sleep(READ_AGAIN_S)
 
     async def follow(self, after_seq: int, *, key: str | None = None) -> AsyncIterator[LogEntry]:
         """Yield every record past `after_seq`, for ever; see `EventLog.follow`."""

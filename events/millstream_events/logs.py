@@ -22,6 +22,24 @@ _HIDDEN: Final = "***"
 _TEXT_MAX: Final = 16 * 1024
 
 
+# A library is silent in its user's process until somebody asks.
+logging.getLogger("millstream").addHandler(logging.NullHandler())
+
+
+def get_logger(name: str) -> structlog.stdlib.BoundLogger:
+    """Return a structlog logger that writes through `logging`, below `millstream`.
+
+    The core also runs in users' processes (local mode), whose structlog and logging settings
+    are theirs: nothing is configured here, and nothing is printed until `configure_logging`.
+    """
+    logger: structlog.stdlib.BoundLogger = structlog.wrap_logger(
+        logging.getLogger(f"millstream.{name}"),
+        processors=[structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+    return logger
+
+
 def configure_logging(role: str, *, path: Path | None = None, level: str = "INFO") -> None:
     """Send all logs of this process to stderr or a file, as JSON lines.
 

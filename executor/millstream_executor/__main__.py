@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 import uvloop
 
 from millstream_events.clock import SystemClock
 from millstream_events.connect import connect
 from millstream_events.errors import BusDeniedError, ClusterNotReachedError
-from millstream_events.logs import configure_logging
+from millstream_events.logs import configure_logging, get_logger
 from millstream_executor.agent import Agent, OnExit, OnMessages
 from millstream_executor.config import AgentConfig
 from millstream_executor.fleet import Fleet
 
-log = structlog.get_logger()
+log = get_logger("agent")
 
 #: How long an agent waits for a server that is still starting.
 _CONNECT_DEADLINE_S: Final = 30.0

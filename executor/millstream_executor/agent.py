@@ -11,13 +11,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 
-import structlog
-
 from millstream_events import subjects
 from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode, split
 from millstream_events.commands import LeaderAnnounced
 from millstream_events.errors import MillstreamError, PayloadTooLargeError
 from millstream_events.ids import Digest
+from millstream_events.logs import get_logger
 from millstream_events.ports import BlobStore, Bus, Clock, OutputStore
 from millstream_events.reports import UNNUMBERED, AgentBatch, Report, ToAgent
 from millstream_executor.agent_core import AgentCore
@@ -51,7 +50,7 @@ SPOOL_DISCONNECTED_S: Final = 0.25
 #: At the end: how long the last reports may wait for their acknowledgement.
 FAREWELL_S: Final = 2.0
 
-log = structlog.get_logger()
+log = get_logger("agent")
 
 OnMessages: TypeAlias = Callable[[str, Sequence[FromWorker]], None]
 OnExit: TypeAlias = Callable[[str, WorkerExit], None]

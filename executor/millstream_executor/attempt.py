@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
+from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
 from millstream_events.errors import MillstreamError
@@ -54,6 +55,11 @@ class RunnableTask(Protocol):
     @property
     def func(self) -> Callable[..., Any]:
         """The user's function."""
+        ...
+
+    @property
+    def max_inline_io_bytes(self) -> int:
+        """Most that its output may take, encoded."""
         ...
 
     @property
@@ -155,10 +161,13 @@ class Attempt:
         self._started_ns = time.time_ns()
         if self._host.on_began is not None:
             self._host.on_began(self._started_ns)
-        if task.interface.is_async:
-            value = await task.func(*args, **kwargs)
-        else:
-            value = await self._in_thread(task, args, kwargs)
+        try:
+            if task.interface.is_async:
+                value = await task.func(*args, **kwargs)
+            else:
+                value = await self._in_thread(task, args, kwargs)
+        finally:
+            await settle(self.context)  # Its traces go ahead of its result.
         return await self._output(task, value)
 
     async def _inputs(self, task: RunnableTask) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -223,6 +232,7 @@ class Attempt:
         if encoded is None:
             return None
         codec, content = encoded
+        check_inline_bytes(content, task.max_inline_io_bytes, "outputs")
         try:
             return await self.context.controller.store(content, codec)
         except MillstreamError as exc:

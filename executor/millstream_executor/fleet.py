@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 
+from millstream_events.logs import get_logger
 from millstream_executor.fleet_orphans import Orphans
 from millstream_executor.fleet_output import NativeOutput
 from millstream_executor.fleet_templates import TemplateEnd, TemplateError, Templates
@@ -38,7 +38,7 @@ _ADOPTED_EVERY_S: Final = 0.005
 _ADOPTED_S: Final = 2.0
 
 _decoder: Final = msgspec.msgpack.Decoder[tuple[FromWorker, ...]](tuple[FromWorker, ...])
-_log = structlog.get_logger(__name__)
+_log = get_logger("agent")
 
 MessageSink = Callable[[str, Sequence[FromWorker]], None]
 ExitSink = Callable[[str, WorkerExit], None]

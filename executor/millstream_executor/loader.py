@@ -89,8 +89,10 @@ def enter_bundle(bundle_dir: Path | None, cwd: Path | None) -> None:
 class TaskLoader:
     """Loads the tasks of one bundle, each once."""
 
-    def __init__(self, bundle_dir: Path | None) -> None:
+    def __init__(self, bundle_dir: Path | None, *, in_place: bool = False) -> None:
         self._bundle_dir = bundle_dir
+        #: Names mean the modules that this process has, as they are now: local mode.
+        self._in_place = in_place
         self._loaded: dict[tuple[str, str, bytes], Any] = {}
 
     def preload(self) -> TaskLoadError | None:
@@ -117,7 +119,8 @@ class TaskLoader:
 
     def has(self, ref: TaskRef) -> bool:
         """Say whether the task is loaded already, so that `load` needs no pickle of it."""
-        return (ref.module, ref.qualname, ref.pickled or b"") in self._loaded
+        key = (ref.module, ref.qualname, ref.pickled or b"")
+        return not self._in_place and key in self._loaded
 
     def load(self, ref: TaskRef, pickled: bytes | None = None) -> Any:
         """Return the task object that `ref` names.
@@ -130,7 +133,7 @@ class TaskLoader:
             TaskLoadError: The code is not there, or fails when it is imported.
         """
         key = (ref.module, ref.qualname, ref.pickled or b"")
-        task = self._loaded.get(key)
+        task = None if self._in_place else self._loaded.get(key)
         if task is None:
             task = self._loaded[key] = self._find(ref, pickled)
         return task
@@ -138,7 +141,9 @@ class TaskLoader:
     def _find(self, ref: TaskRef, pickled: bytes | None) -> Any:
         if pickled is not None:
             return _unpickle(ref.name, pickled)
-        if ref.module in ("__main__", SCRIPT_MODULE):
+        if self._in_place and ref.module in sys.modules:
+            module = sys.modules[ref.module]
+        elif ref.module in ("__main__", SCRIPT_MODULE):
             module = self._script(read_manifest(self._bundle_dir))
         else:
             module = _import(ref.module)

@@ -200,7 +200,7 @@ def join_group(group_file: str) -> None:
     Path(group_file).write_text("0")
 
 
-def limit_data(limit_bytes: int) -> None:
+def limit_allocations(limit_bytes: int) -> None:
     """Let allocations fail at 20 % over the limit, beyond what the template has mapped.
 
     A net below the watchdog: one large allocation can be faster than its 50 ms.

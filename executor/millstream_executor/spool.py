@@ -13,9 +13,9 @@ from typing import Final, Self
 
 import aiosqlite
 import msgspec
-import structlog
 
 from millstream_events.codec import MALFORMED
+from millstream_events.logs import get_logger
 from millstream_events.reports import Report
 
 #: The file grows to this and no further; what comes then lives in memory only.
@@ -30,7 +30,7 @@ CREATE TABLE IF NOT EXISTS outcome (
 ) WITHOUT ROWID
 """
 
-log = structlog.get_logger()
+log = get_logger("agent")
 
 _decoder: Final = msgspec.msgpack.Decoder(Report)
 _encoder: Final = msgspec.msgpack.Encoder()

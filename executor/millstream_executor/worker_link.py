@@ -13,6 +13,8 @@ _Out = TypeVar("_Out")
 
 #: Length of a frame, big-endian, in front of it.
 HEAD_BYTES: Final = 4
+#: Read at once: about as much as a Unix socket holds.
+_CHUNK_BYTES: Final = 128 * 1024
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -39,7 +41,7 @@ class FrameReader:
     def __init__(self) -> None:
         self._buffer = bytearray()
 
-    def feed(self, chunk: bytes) -> list[bytes]:
+    def feed(self, chunk: bytes | memoryview) -> list[bytes]:
         """Take `chunk` and return the frames that are complete now.
 
         Raises:
@@ -60,7 +62,7 @@ class FrameReader:
         return frames
 
 
-class LinkEnd(asyncio.Protocol, Generic[_In, _Out]):
+class LinkEnd(asyncio.BufferedProtocol, Generic[_In, _Out]):
     """Sends batches of one kind of message and receives batches of the other.
 
     What is sent before the connection is made waits for it; what is sent after its end is
@@ -78,6 +80,7 @@ class LinkEnd(asyncio.Protocol, Generic[_In, _Out]):
         self._on_batch = on_batch
         self._on_lost = on_lost
         self._reader = FrameReader()
+        self._chunk = memoryview(bytearray(_CHUNK_BYTES))
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.WriteTransport | None = None
         self._outbox: list[_Out] = []
@@ -90,10 +93,15 @@ class LinkEnd(asyncio.Protocol, Generic[_In, _Out]):
         self._transport = cast("asyncio.WriteTransport", transport)
         self._schedule()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where the loop reads to."""
+        return self._chunk
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Hand on each batch that is complete; a broken other side ends the link."""
         try:
-            batches = [self._decoder.decode(frame) for frame in self._reader.feed(data)]
+            frames = self._reader.feed(self._chunk[:nbytes])
+            batches = [self._decoder.decode(frame) for frame in frames]
         except (ValueError, msgspec.MsgspecError) as exc:
             self._fail(exc)
             return

@@ -7,17 +7,16 @@ import signal
 from pathlib import Path
 
 import msgspec
-import structlog
 import uvloop
-from millstream_events.logs import configure_logging
 
 from millstream_events.clock import SystemClock
 from millstream_events.connect import Connection, connect
 from millstream_events.errors import BusDeniedError, ClusterNotReachedError, LogUnavailableError
+from millstream_events.logs import configure_logging, get_logger
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.shard import ShardOwner
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: How long a scheduler waits for a server that is still starting.
 _CONNECT_DEADLINE_S = 30.0

@@ -13,14 +13,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import structlog
-
 from millstream_events.codec import decode_frame
 from millstream_events.errors import LogCorruptError, LogUnavailableError
+from millstream_events.logs import get_logger
 from millstream_events.ports import Appended, AppendResult, EventLog, LogEntry, StoreFull
 from millstream_events.seal import Sealed
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: Between two looks at a log that does not answer, or has no room.
 _RETRY_S: Final = 0.25
@@ -46,10 +45,11 @@ class Appender:
         #: Results of an older generation answer for sends that were given up.
         self._generation = 0
         self._resolving: asyncio.Task[None] | None = None
+        self._stopped = False
         #: Everything up to here is known to be durable.
         self.durable_seq = durable_seq
         self.pending_bytes = 0
-        #: The store has no room; frames are sent again until it has.
+        #: The store has no room; frames are sent again until one of them is acknowledged.
         self.full = False
 
     @property
@@ -60,18 +60,24 @@ class Appender:
     @property
     def in_doubt(self) -> bool:
         """Whether the log has to say first what it holds; nothing new may be decided."""
-        return self._resolving is not None
+        return self._resolving is not None or self.full
 
     def append(self, frames: Sequence[Sealed]) -> None:
-        """Send `frames`; in doubt they wait for the log's word."""
+        """Send `frames`; in doubt they wait for the log's word, and after `stop` for nothing.
+
+        Raises:
+            PayloadTooLargeError: One of them is over what a message may hold. What was decided
+                can then never be recorded, so this leader must stop.
+        """
         for frame in frames:
             self._pending.append(frame)
             self.pending_bytes += len(frame.payload)
-            if self._resolving is None:
+            if self._resolving is None and not self._stopped:
                 self._send(frame)
 
     def stop(self) -> None:
-        """Leave what is in flight to its fate."""
+        """Leave what is in flight to its fate, and send nothing more."""
+        self._stopped = True
         self._generation += 1
         if self._resolving is not None:
             self._resolving.cancel()
@@ -87,6 +93,7 @@ class Appender:
 
     def _on_result(self, result: AppendResult) -> None:
         if isinstance(result, Appended):
+            self.full = False
             self._settle(result.seq)
             self._on_durable()
             return
@@ -94,12 +101,19 @@ class Appender:
         self.full = isinstance(result, StoreFull)
         log.warning("append_doubtful", result=type(result).__name__, pending=len(self._pending))
         self._resolving = asyncio.get_running_loop().create_task(self._resolve())
+        self._resolving.add_done_callback(self._resolved)
 
     def _settle(self, seq: int) -> None:
         """Count every pending frame up to `seq` as durable."""
         while self._pending and self._pending[0].expected_seq < seq:
             self.pending_bytes -= len(self._pending.popleft().payload)
         self.durable_seq = max(self.durable_seq, seq)
+
+    def _resolved(self, task: asyncio.Task[None]) -> None:
+        # A leader whose appends wait for ever for a task that is dead would look alive.
+        if not task.cancelled() and (failure := task.exception()) is not None:
+            log.error("append_failed", exc_info=failure)
+            self._on_deposed(f"the log could not be read back: {failure}")
 
     async def _resolve(self) -> None:
         if self.full:
@@ -115,10 +129,9 @@ class Appender:
             self._on_deposed(why)
             return
         self._resolving = None
-        self.full = False
-        for frame in self._pending:
-            if self._resolving is None:
-                self._send(frame)
+        self.full = self.full and not self.quiet
+        for frame in tuple(self._pending):
+            self._send(frame)
         self._on_durable()
 
     def _read_back(self, last: LogEntry | None) -> str:
@@ -136,7 +149,7 @@ class Appender:
         if frame.epoch != self._epoch:
             return f"epoch {frame.epoch} has taken over from {self._epoch}"
         landed = [sealed for sealed in self._pending if sealed.number <= frame.number]
-        if not landed or landed[-1].number != frame.number or landed[-1].expected_seq != seq - 1:
+        if not landed or landed[-1].expected_seq != seq - 1 or landed[-1].payload != last.payload:
             return f"frame {frame.number} at sequence {seq} is not ours"
         self._settle(seq)
         return ""

@@ -7,17 +7,18 @@ numerous (design: architecture.md 2.4).
 """
 
 import asyncio
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 import msgspec
-import structlog
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of
 from millstream_events.commands import ClientBatch, Rejected, Reply, SubmitRun
 from millstream_events.endpoint import Endpoint
+from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
 from millstream_events.ports import Bus, Clock, EventLog
 from millstream_events.reports import AgentBatch
@@ -30,7 +31,7 @@ from millstream_scheduler.effects import Effects
 from millstream_scheduler.speaker import Speaker
 from millstream_scheduler.turn import Turn
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: Batches that wait for a tick; further ones are dropped, and their senders repeat them.
 _INBOX_BATCHES_MAX: Final = 65_536
@@ -40,6 +41,8 @@ _BATCHES_MAX: Final = 16
 _COMMANDS_MAX: Final = 64
 _ANNOUNCE_S: Final = 1.0
 _FULL_RETRY_MS: Final = 500
+#: `<who>.<proc>`: it becomes part of a subject.
+_SENDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
 
 class _Gated(msgspec.Struct):
@@ -48,6 +51,9 @@ class _Gated(msgspec.Struct):
     gate_seq: int
     effects: Effects
     finished: list[str]
+    #: Of each agent to be acknowledged, the incarnation whose reports these were: numbers of
+    #: one that has been replaced since would make the new one forget what is not durable.
+    incarnations: dict[str, str]
 
 
 class Leader:
@@ -88,6 +94,10 @@ class Leader:
         self._notes: list[ShardEvent] = []
         self._gated: deque[_Gated] = deque()
         self._scheduled = False
+        #: A tick was due and had to wait for the log.
+        self._held_back = False
+        #: Unix time of the last tick, and the monotonic time at which it was read.
+        self._ticked = (book.state.ts_ns, clock.monotonic_ns())
         self._timer: asyncio.TimerHandle | None = None
         self._announcer: asyncio.TimerHandle | None = None
         self._next_look_ns = 0
@@ -157,27 +167,33 @@ class Leader:
 
     def _on_command(self, _: str, payload: bytes) -> None:
         batch = self._decode_command(payload)
-        if batch is None or len(self._commands) >= _INBOX_BATCHES_MAX:
+        if (
+            batch is None
+            or len(self._commands) >= _INBOX_BATCHES_MAX
+            or not _SENDER.fullmatch(batch.sender)
+        ):
             self.dropped += 1
             return
-        if self._appender.full:
-            batch = self._refuse_submissions(batch)
         for start in range(0, len(batch.items), _COMMANDS_MAX):
             part = batch.items[start : start + _COMMANDS_MAX]
             self._commands.append(ClientBatch(batch.sender, part))
         self._wake()
 
-    def _refuse_submissions(self, batch: ClientBatch) -> ClientBatch:
-        # With a full store no tick runs, so new runs are refused here, and nothing else.
-        kept = tuple(item for item in batch.items if not isinstance(item, SubmitRun))
-        refused: list[Reply] = [
-            Rejected(item.command, "storage-full", "the log's store is full", _FULL_RETRY_MS)
-            for item in batch.items
-            if isinstance(item, SubmitRun)
-        ]
-        if refused:
-            self._speaker.tell_client(batch.sender, refused)
-        return ClientBatch(batch.sender, kept)
+    def _refuse_submissions(self) -> None:
+        # With a full store no tick decides, so new runs are refused here, and nothing else.
+        kept: list[ClientBatch] = []
+        for batch in self._commands:
+            refused: list[Reply] = [
+                Rejected(item.command, "storage-full", "the log's store is full", _FULL_RETRY_MS)
+                for item in batch.items
+                if isinstance(item, SubmitRun)
+            ]
+            if refused:
+                self._speaker.tell_client(batch.sender, refused)
+            rest = tuple(item for item in batch.items if not isinstance(item, SubmitRun))
+            if rest:
+                kept.append(ClientBatch(batch.sender, rest))
+        self._commands = kept
 
     # -------------------------------------------------------------- the tick
 
@@ -188,12 +204,27 @@ class Leader:
 
     def _tick(self) -> None:
         self._scheduled = False
-        config = self._book.config
-        if self.deposed.done() or self._appender.in_doubt:
+        if self.deposed.done():
             return
-        if len(self._gated) >= config.ticks_in_flight_max:
+        self._held_back = (
+            self._appender.in_doubt or len(self._gated) >= self._book.config.ticks_in_flight_max
+        )
+        if self._held_back:
+            if self._appender.full:
+                self._refuse_submissions()
             return  # The next acknowledgement wakes us.
-        now_ns, monotonic_ns = self._clock.now_ns(), self._clock.monotonic_ns()
+        try:
+            self._decide()
+        except Exception as exc:
+            # What was folded and not appended would make every later frame a lie, so the
+            # state is dropped; whoever leads next starts from the log.
+            log.error("tick_failed", shard=self._state.shard, exc_info=exc)
+            self._depose(f"a tick failed: {exc!r}")
+
+    def _decide(self) -> None:
+        config = self._book.config
+        monotonic_ns = self._clock.monotonic_ns()
+        now_ns = self._hybrid_ns(monotonic_ns)
         look_round = monotonic_ns >= self._next_look_ns
         if look_round:
             self._next_look_ns = monotonic_ns + LOOK_ROUND_MS * 1_000_000
@@ -219,6 +250,13 @@ class Leader:
             self._wake()
         self._set_timer(turn.now_ms)
 
+    def _hybrid_ns(self, monotonic_ns: int) -> int:
+        """Return Unix time that passes steadily even when the clock is set back."""
+        last_ns, read_ns = self._ticked
+        now_ns = max(self._clock.now_ns(), last_ns + monotonic_ns - read_ns)
+        self._ticked = (now_ns, monotonic_ns)
+        return now_ns
+
     def _carry_out(self, turn: Turn) -> None:
         """Append the tick's frames, then act on them: at once, or behind the last of them."""
         frames = seal(self._state, turn.events, turn.shard_events, now_ns=turn.now_ns)
@@ -231,8 +269,13 @@ class Leader:
         for client, replies in effects.clients_now.items():
             self._speaker.tell_client(client, replies)
         finished, self._book.finished = self._book.finished, []
-        if effects.agents_durable or effects.clients_durable or effects.acks or finished:
-            self._gated.append(_Gated(self._state.seq, effects, finished))
+        if frames or effects.agents_durable or effects.clients_durable or effects.acks:
+            incarnations = {
+                agent: seat.incarnation
+                for agent in effects.acks
+                if (seat := self._book.seats.get(agent)) is not None
+            }
+            self._gated.append(_Gated(self._state.seq, effects, finished, incarnations))
             self._release_durable()
 
     def _set_timer(self, now_ms: int) -> None:
@@ -248,7 +291,7 @@ class Leader:
 
     def _on_durable(self) -> None:
         self._release_durable()
-        if self._reports or self._commands or len(self._book.classes):
+        if self._held_back or self._reports or self._commands or len(self._book.classes):
             self._wake()
 
     def _release_durable(self) -> None:
@@ -258,8 +301,12 @@ class Leader:
             gated = self._gated.popleft()
             effects = gated.effects
             for agent in dict.fromkeys((*effects.agents_durable, *effects.acks)):
+                seat = self._book.seats.get(agent)
+                same = seat is not None and seat.incarnation == gated.incarnations.get(agent)
                 self._speaker.tell_agent(
-                    agent, effects.agents_durable.get(agent, ()), effects.acks.get(agent)
+                    agent,
+                    effects.agents_durable.get(agent, ()),
+                    effects.acks.get(agent) if same else None,
                 )
             for client, replies in effects.clients_durable.items():
                 self._speaker.tell_client(client, replies)

@@ -11,14 +11,14 @@ import asyncio
 from typing import Final
 
 import msgspec
-import structlog
 
 from millstream_events.errors import LogUnavailableError, StaleWriterError
+from millstream_events.logs import get_logger
 from millstream_events.ports import Clock, LeaseStore
 from millstream_events.subjects import lease_key
 from millstream_scheduler.config import SchedulerConfig
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 _ENCODER: Final = msgspec.msgpack.Encoder()
 

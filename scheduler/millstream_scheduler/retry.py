@@ -1,5 +1,6 @@
 """When a failed attempt comes back, and out of which budget (design: architecture.md 1.5)."""
 
+import contextlib
 import hashlib
 from typing import Final
 
@@ -51,7 +52,7 @@ def next_attempt(run: str, action: ActionState, error: ErrorRecord) -> Retry | N
 
 
 def backoff_ms(backoff: Backoff, *, failures: int, spread: float) -> int:
-    """Return the wait after the `failures`-th failure: `min(cap, first * factor ** n)`.
+    """Return the wait after the `failures`-th failure: `min(cap, first * factor ** n)`, jittered.
 
     Args:
         backoff: The task's own policy.
@@ -64,11 +65,13 @@ def backoff_ms(backoff: Backoff, *, failures: int, spread: float) -> int:
     assert failures >= 1, failures
     if backoff.first_ms <= 0:
         return 0
-    exponent = min(failures - 1, _EXPONENT_MAX)
-    delay = min(backoff.first_ms * backoff.factor**exponent, float(_DELAY_MS_MAX))
-    if backoff.cap_ms:
-        delay = min(delay, backoff.cap_ms)
-    return int(delay * (1 + _JITTER * spread))
+    longest = min(backoff.cap_ms, _DELAY_MS_MAX) if backoff.cap_ms > 0 else _DELAY_MS_MAX
+    delay = float(longest)
+    with contextlib.suppress(OverflowError):  # Beyond every float: the longest wait.
+        delay = backoff.first_ms * backoff.factor ** min(failures - 1, _EXPONENT_MAX)
+    if not 0 <= delay <= longest:  # No number at all fails this as well.
+        delay = float(longest)
+    return min(int(delay * (1 + _JITTER * spread)), _DELAY_MS_MAX)
 
 
 def spread_of(run: str, action_id: bytes, attempt: int) -> float:

@@ -8,20 +8,20 @@ import sys
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from millstream_events import model as m
 from millstream_events.connect import Connection
-from millstream_events.errors import LogUnavailableError, StaleWriterError
+from millstream_events.errors import LogFullError, LogUnavailableError, StaleWriterError
+from millstream_events.logs import get_logger
 from millstream_events.ports import Clock
+from millstream_events.state import ShardState
 from millstream_scheduler.book import rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.leader import Leader
 from millstream_scheduler.ownership import Lease
-from millstream_scheduler.snapshot import load, snapshot_path
+from millstream_scheduler.snapshot import load_for, snapshot_path
 from millstream_scheduler.takeover import elect
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: How often the number of events since the last snapshot is looked at.
 _SNAPSHOT_LOOK_S: Final = 5.0
@@ -56,7 +56,7 @@ class ShardOwner:
                     return
                 try:
                     await _first(stopping, self._lead(lease))
-                except (LogUnavailableError, StaleWriterError) as exc:
+                except (LogFullError, LogUnavailableError, StaleWriterError) as exc:
                     log.warning("takeover_failed", shard=self._shard, why=str(exc))
                 if stop.is_set():
                     await lease.resign()
@@ -69,7 +69,10 @@ class ShardOwner:
         leader: Leader | None = None
         try:
             event_log = self._connection.event_log(self._shard)
-            state = await load(snapshot_path(self._config.data_dir, self._shard), self._shard)
+            state = ShardState(self._shard)
+            if self._config.data_dir:
+                path = snapshot_path(self._config.data_dir, self._shard)
+                state = await load_for(path, event_log, self._shard)
             await elect(event_log, state, node=self._config.node, clock=self._clock)
             if keeping.done() or state.unknown:
                 log.warning("leadership_declined", why=state.unknown or keeping.result())
@@ -116,13 +119,17 @@ class ShardOwner:
             stdout=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
         )
+        printed = b""
         try:
             async with asyncio.timeout(_SNAPSHOT_DEADLINE_S):
                 printed, _ = await program.communicate()
-        except (TimeoutError, asyncio.CancelledError):
-            with contextlib.suppress(ProcessLookupError):
-                program.kill()
-            raise
+        except TimeoutError:
+            pass  # Killed below, and reported by its status.
+        finally:
+            if program.returncode is None:
+                with contextlib.suppress(ProcessLookupError):
+                    program.kill()
+                await program.wait()
         if program.returncode == 0:
             seq, digest = printed.decode().split()
             path = snapshot_path(self._config.data_dir, self._shard)

@@ -14,17 +14,18 @@ from typing import Final
 
 import aiosqlite
 import msgspec
-import structlog
 
 from millstream_events.codec import MALFORMED
 from millstream_events.connect import connect
-from millstream_events.logs import configure_logging
+from millstream_events.ids import chain_hash
+from millstream_events.logs import configure_logging, get_logger
 from millstream_events.ports import EventLog
 from millstream_events.state import RunState, ShardState, collapse, state_hash
+from millstream_events.subjects import SHARD_KEY
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.takeover import catch_up
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: Changes whenever a field of the folded state is moved or retyped.
 FORMAT: Final = 1
@@ -51,14 +52,38 @@ async def load(path: Path, shard: str) -> ShardState:
         return ShardState(shard)
     try:
         state = await _read(path)
-    except (sqlite3.Error, *MALFORMED) as exc:
+    except (sqlite3.Error, OSError, TypeError, ValueError, *MALFORMED) as exc:
+        # A flipped byte may turn bytes into text or a number, or a size into nonsense.
         log.info("snapshot_unreadable", path=str(path), why=str(exc))
         state = None
     return ShardState(shard) if state is None or state.shard != shard else state
 
 
+async def load_for(path: Path, event_log: EventLog, shard: str) -> ShardState:
+    """Return the snapshot's state if it is one of *this* log, else an empty one.
+
+    A log that was restored or begun anew is shorter than its old snapshot, or has other
+    records; a leader that took such a snapshot for a prefix could never be elected.
+
+    Raises:
+        LogUnavailableError: The log did not answer.
+    """
+    state = await load(path, shard)
+    if state.seq == 0:
+        return state
+    entries = await event_log.read(state.seq - 1, records_max=1)
+    if entries and entries[0].seq == state.seq:
+        (entry,) = entries
+        run = state.runs.get(entry.key)
+        chain = state.chain if entry.key == SHARD_KEY else run.chain if run is not None else b""
+        if chain == chain_hash(entry.payload):
+            return state
+    log.warning("snapshot_of_another_log", path=str(path), seq=state.seq)
+    return ShardState(shard)
+
+
 async def _read(path: Path) -> ShardState | None:
-    async with aiosqlite.connect(f"file:{path}?mode=ro", uri=True) as db:
+    async with aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as db:
         async with db.execute("SELECT format, seq, state_hash, shard FROM meta") as cursor:
             row = await cursor.fetchone()
         if row is None or row[0] != FORMAT:
@@ -67,6 +92,8 @@ async def _read(path: Path) -> ShardState | None:
         async with db.execute("SELECT state FROM run") as cursor:
             async for (image,) in cursor:
                 run = _run_decoder.decode(image)
+                # Not covered by the hash, because it follows from what is.
+                run.ordinals = {action.id: n for n, action in enumerate(run.actions)}
                 state.runs[run.id] = run
     if state.seq != row[1] or state_hash(state) != row[2]:
         log.warning("snapshot_hash_mismatch", path=str(path))
@@ -89,7 +116,8 @@ async def save(path: Path, state: ShardState, *, known: dict[str, int]) -> bytes
     dirty = [
         (run.id, run.rev, _encoder.encode(run))
         for run in state.runs.values()
-        if known.get(run.id) != run.rev
+        # A quarantine moves no revision.
+        if known.get(run.id) != run.rev or run.quarantine
     ]
     gone = [(run_id,) for run_id in known if run_id not in state.runs]
     async with aiosqlite.connect(path) as db:
@@ -113,7 +141,7 @@ def _begin(path: Path) -> None:
 
 async def make(path: Path, event_log: EventLog, shard: str) -> ShardState:
     """Bring the snapshot at `path` up to the end of the log and return its state."""
-    state = await load(path, shard)
+    state = await load_for(path, event_log, shard)
     known = {run.id: run.rev for run in state.runs.values()}
     await catch_up(event_log, state)
     for run in state.runs.values():

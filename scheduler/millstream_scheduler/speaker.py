@@ -2,18 +2,17 @@
 
 from collections.abc import Sequence
 
-import structlog
-
 from millstream_events import subjects
 from millstream_events.codec import MESSAGE_BYTES_MAX, encode, split
 from millstream_events.commands import LeaderAnnounced, Reply, ToClient
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import PayloadTooLargeError
+from millstream_events.logs import get_logger
 from millstream_events.ports import Bus
 from millstream_events.reports import Order, ToAgent
 from millstream_scheduler.book import Book
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 
 class Speaker:

@@ -8,21 +8,32 @@ architecture.md 3.2). The lease only decides who tries.
 import asyncio
 from typing import Final
 
-import structlog
+import msgspec
 
 from millstream_events import model as m
-from millstream_events.errors import LogUnavailableError, StaleWriterError
+from millstream_events.errors import LogFullError, LogUnavailableError, StaleWriterError
 from millstream_events.fold import apply_shard, fold_entry
-from millstream_events.ports import Appended, AppendResult, Clock, EventLog
+from millstream_events.logs import get_logger
+from millstream_events.ports import Appended, AppendResult, Clock, EventLog, StoreFull
 from millstream_events.seal import seal
 from millstream_events.state import ShardState
 from millstream_events.subjects import SHARD_KEY
 
-log = structlog.get_logger()
+log = get_logger("scheduler")
 
 #: A refused election reads on and tries again, this often.
 _TRIES_MAX: Final = 5
 BUILD: Final = "0.1.0"
+_MOVED_BY_ELECTION: Final = [
+    "seq",
+    "epoch",
+    "number",
+    "ts_ns",
+    "rev",
+    "chain",
+    "leader",
+    "features",
+]
 
 
 async def catch_up(event_log: EventLog, state: ShardState) -> int:
@@ -51,25 +62,26 @@ async def elect(event_log: EventLog, state: ShardState, *, node: str, clock: Clo
 
     Raises:
         StaleWriterError: Somebody kept appending: another leader is alive.
+        LogFullError: There is no room for even this record.
         LogUnavailableError: The log did not answer; nothing is known.
     """
     for _ in range(_TRIES_MAX):
         await catch_up(event_log, state)
-        base_seq = state.seq
+        before = msgspec.structs.replace(state)
         state.epoch += 1
         state.number = 0
         elected = m.LeaderElected(0, epoch=state.epoch, node=node, build=BUILD)
-        # A trial image: the real state folds the record when it is known to be in the log.
-        rev, chain, leader, features = state.rev, state.chain, state.leader, state.features
+        # A trial image: a record that did not get in is undone, one that may have is read back.
         apply_shard(state, elected)
         (frame,) = seal(state, {}, [elected], now_ns=clock.now_ns())
-        result = await _append(event_log, frame.payload, base_seq)
+        result = await _append(event_log, frame.payload, before.seq)
         if isinstance(result, Appended):
             log.info("leader_elected", shard=state.shard, epoch=state.epoch, seq=result.seq)
             return
-        state.rev, state.chain, state.leader, state.features = rev, chain, leader, features
-        state.epoch -= 1
-        state.seq = base_seq
+        for name in _MOVED_BY_ELECTION:
+            setattr(state, name, getattr(before, name))
+        if isinstance(result, StoreFull):
+            raise LogFullError(state.shard)
     raise StaleWriterError(state.shard, state.seq)
 
 

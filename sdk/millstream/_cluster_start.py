@@ -20,7 +20,10 @@ from millstream_events.nats_server import (
     StoreLock,
     find_nats_server,
 )
-from millstream_events.nats_server import _config_text as nats_config_text
+from millstream_events.nats_server import (
+    # The supervisor starts the server, so the text is needed without `NatsServer`.
+    _config_text as nats_config_text,  # pyright: ignore[reportPrivateUsage]
+)
 from millstream_events.ports import Durability
 from millstream_executor.config import AgentConfig, agent_name
 from millstream_scheduler.config import SchedulerConfig

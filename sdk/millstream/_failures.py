@@ -228,8 +228,8 @@ def _of_ours(record: ErrorRecord, phase: str) -> errors.BaseRuntimeError:
 
 _KINDS: Final[tuple[tuple[type[errors.BaseRuntimeError], errors.ErrorKind], ...]] = (
     (errors.RuntimeSystemError, "system"),
-    (errors.RuntimeUnknownError, "unknown"),
     (errors.RuntimeUserError, "user"),
+    (errors.BaseRuntimeError, "unknown"),
 )
 
 
@@ -238,7 +238,7 @@ def _made(
 ) -> errors.BaseRuntimeError:
     exc = _pickling.blank_exception(cls, (record.message,))
     exc.worker = None
-    exc.kind = next((kind for base, kind in _KINDS if issubclass(cls, base)), "unknown")
+    exc.kind = next(kind for base, kind in _KINDS if base in cls.__mro__)
     exc.__dict__["code"] = code or record.type or cls.__name__
     figures = dict(record.figures)
     for name in next((names for base, names in _FIGURES_OF if issubclass(cls, base)), ()):

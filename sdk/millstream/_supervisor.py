@@ -21,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from millstream._cluster_plan import SupervisorConfig
@@ -116,8 +116,8 @@ def supervise(
     _watch(_start(raw, lock_fd), config, watch_stdin=False, on_ready=on_ready)
 
 
-def _start(raw: "Mapping[str, object]", lock_fd: int | None) -> list[Child]:
-    """Start what a configuration names, and return it."""
+def _start(raw: Mapping[str, Any], lock_fd: int | None) -> list[Child]:
+    """Start what the plain form of a `SupervisorConfig` names, and return it."""
     if _LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ready_path = raw["ready_path"]

@@ -367,12 +367,14 @@ class UnionShape:
                 continue
         raise Mismatch(self.expected, plain)
 
-    def _from_tagged(self, plain: object) -> object:
-        pair = cast("list[object]", plain if type(plain) is list else [])
-        tag, inner = pair if len(pair) == 2 else (None, None)
+    def _from_tagged(self, tagged: object) -> object:
+        pair = cast("list[object]", tagged)
+        if type(tagged) is not list or len(pair) != 2:
+            raise Mismatch(self.expected, pair)
+        tag, inner = pair
         arm = self._by_tag.get(tag) if isinstance(tag, str) else None
         if arm is None:
-            raise Mismatch(self.expected, plain)
+            raise Mismatch(self.expected, pair)
         return arm.from_plain(inner)
 
 

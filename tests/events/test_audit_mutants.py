@@ -189,6 +189,16 @@ MUTANTS = {
             [lost(0), ended(0, "ABORTED"), over("ABORTED")],
         ],
     ),
+    "a request of a child that the abort has not reached": (
+        "I09",
+        [
+            HEAD,
+            [asked(1), sent(1)],
+            [stop(0), asked(2, 1), stop(1, "parent-aborted"), stop(2, "parent-aborted")],
+            [ended(2, "ABORTED"), lost(1), ended(1, "ABORTED")],
+            [lost(0), ended(0, "ABORTED"), over("ABORTED")],
+        ],
+    ),
     "a retry below an abort": (
         "I09",
         [

@@ -1,12 +1,13 @@
 """A fleet of real worker processes, and all that it says."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
 import msgspec
 import psutil
 import pytest
 import pytest_asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from pathlib import Path
 
 from millstream_events.ids import ROOT_ID
 from millstream_events.reports import Work
@@ -97,7 +98,6 @@ class Rig:
         return msgspec.msgpack.decode(end.output.content)
 
 
-
 def descendants() -> list[psutil.Process]:
     return psutil.Process().children(recursive=True)
 
@@ -133,5 +133,3 @@ def rig(shared: Rig) -> Iterator[Rig]:
     shared.on_message = lambda key, message: None
     for key in set(shared.heard) - set(shared.exits):
         shared.fleet.kill(key, "the test is over")
-
-

@@ -1,55 +1,27 @@
 """Starting, limiting and ending real worker processes: none stays behind."""
 
-import asyncio
 import os
 import signal
-import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import msgspec
 import psutil
 import pytest
-import pytest_asyncio
 
-from millstream_events.ids import ROOT_ID, digest_of
-from millstream_events.reports import JournalEntry, JournalPage, Release, Work
 from millstream_events.values import (
     WORKER_ALONE,
-    WORKER_ASYNC,
     WORKER_THREAD,
-    Blob,
-    Inline,
-    TaskRef,
-    Value,
 )
-from millstream_executor.fleet import Fleet
-from millstream_executor.fleet_types import WorkerExit, WorkerSpec
+from millstream_executor.fleet_types import WorkerExit
 from millstream_executor.link import (
     AttemptBegan,
     AttemptEnded,
-    BlobFetched,
-    BlobStored,
-    CallChild,
-    CallTimer,
-    CancelAttempt,
-    Deliver,
-    DeliverJournal,
     Drain,
-    DropChild,
-    FromWorker,
-    Ping,
-    Pong,
     Printed,
-    Ready,
-    RunAttempt,
-    StoreBlob,
     Unusable,
-    WantBlob,
-    WantJournal,
 )
-
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -60,7 +32,7 @@ MIB = 1024 * 1024
 
 
 async def test_a_worker_of_a_warm_bundle_says_ready_in_less_than_a_second(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     await rig.ready(rig.spawn(bundle))
     began = time.monotonic()
@@ -73,7 +45,7 @@ async def test_a_worker_of_a_warm_bundle_says_ready_in_less_than_a_second(
     [("segfault", (), signal.SIGSEGV, -1), ("hard_exit", (7,), 0, 7)],
 )
 async def test_the_end_of_a_worker_is_reported_as_it_was(
-    rig: "Rig", bundle: Path, name: str, args: tuple, signal_: int, status: int
+    rig: Any, bundle: Path, name: str, args: tuple, signal_: int, status: int
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, name, *args)
@@ -82,7 +54,7 @@ async def test_the_end_of_a_worker_is_reported_as_it_was(
 
 
 async def test_a_worker_killed_from_outside_is_reported_with_its_signal(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     key = rig.spawn(bundle)
     os.kill(await rig.ready(key), signal.SIGKILL)
@@ -91,7 +63,7 @@ async def test_a_worker_killed_from_outside_is_reported_with_its_signal(
 
 
 async def test_a_worker_killed_by_the_agent_is_reported_with_the_reason(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, "wait")
@@ -101,13 +73,13 @@ async def test_a_worker_killed_by_the_agent_is_reported_with_the_reason(
     assert (end.signal, end.reason) == (signal.SIGKILL, "over its time")
 
 
-async def test_a_worker_killed_before_it_began_still_ends_once(rig: "Rig", bundle: Path) -> None:
+async def test_a_worker_killed_before_it_began_still_ends_once(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.fleet.kill(key, "never mind")
     assert (await rig.exit(key)).reason == "never mind"
 
 
-async def test_a_drained_worker_ends_after_its_last_attempt(rig: "Rig", bundle: Path) -> None:
+async def test_a_drained_worker_ends_after_its_last_attempt(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "aadd", 1, 1)
     rig.fleet.send(key, [Drain()])
@@ -115,7 +87,7 @@ async def test_a_drained_worker_ends_after_its_last_attempt(rig: "Rig", bundle: 
     assert (await rig.exit(key)) == WorkerExit(peak_bytes=rig.exits[key].peak_bytes)
 
 
-async def test_output_below_python_belongs_to_the_only_attempt(rig: "Rig", bundle: Path) -> None:
+async def test_output_below_python_belongs_to_the_only_attempt(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle, kind=WORKER_ALONE)
     rig.run(key, "native", "deep")
     await rig.ended(key)
@@ -130,7 +102,7 @@ async def test_output_below_python_belongs_to_the_only_attempt(rig: "Rig", bundl
 
 
 async def test_output_below_python_names_every_attempt_that_may_have_written_it(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, "wait", token=b"other")
@@ -145,7 +117,7 @@ async def test_output_below_python_names_every_attempt_that_may_have_written_it(
 
 @pytest.mark.parametrize("groups", [True, False], ids=["group", "watchdog"])
 async def test_a_worker_over_its_memory_limit_is_known_to_be_so(
-    rig: "Rig", bundle: Path, groups: bool
+    rig: Any, bundle: Path, groups: bool
 ) -> None:
     fleet = rig.fleet
     kept, fleet._groups = fleet._groups, fleet._groups if groups else None
@@ -163,7 +135,7 @@ async def test_a_worker_over_its_memory_limit_is_known_to_be_so(
 
 
 async def test_one_allocation_far_over_the_limit_is_an_oom_error_of_the_attempt(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     fleet = rig.fleet
     kept, fleet._groups = fleet._groups, None
@@ -180,7 +152,7 @@ async def test_one_allocation_far_over_the_limit_is_an_oom_error_of_the_attempt(
 
 @pytest.mark.parametrize("gently", [True, False], ids=["drained", "killed"])
 async def test_a_daemon_that_a_task_left_behind_ends_with_its_worker(
-    rig: "Rig", bundle: Path, tmp_path: Path, gently: bool
+    rig: Any, bundle: Path, tmp_path: Path, gently: bool
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     path = tmp_path / "pid"
@@ -197,7 +169,7 @@ async def test_a_daemon_that_a_task_left_behind_ends_with_its_worker(
 
 
 async def test_environment_variables_and_working_directory_are_the_workers_own(
-    rig: "Rig", bundle: Path, tmp_path: Path
+    rig: Any, bundle: Path, tmp_path: Path
 ) -> None:
     key = rig.spawn(bundle, env_vars=(("COLOUR", "red"),), cwd=tmp_path)
     other = rig.spawn(bundle)
@@ -207,8 +179,12 @@ async def test_environment_variables_and_working_directory_are_the_workers_own(
     assert rig.value_of(await rig.ended(other)) == [None, str(Path.cwd())]
 
 
-async def test_code_that_starts_threads_on_import_is_not_forked(rig: "Rig", tmp_path: Path) -> None:
-    flow = FLOW + "\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
+async def test_code_that_starts_threads_on_import_is_not_forked(
+    rig: Any, bundle: Path, tmp_path: Path
+) -> None:
+    flow = (
+        bundle / "flow.py"
+    ).read_text() + "\nthreading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
     (tmp_path / "flow.py").write_text(flow)
     (tmp_path / "millstream-bundle.json").write_text('{"modules": ["flow"]}')
     key = rig.spawn(tmp_path, kind=WORKER_THREAD)
@@ -218,7 +194,7 @@ async def test_code_that_starts_threads_on_import_is_not_forked(rig: "Rig", tmp_
 
 
 async def test_a_bundle_that_is_not_there_makes_the_worker_unusable(
-    rig: "Rig", tmp_path: Path
+    rig: Any, tmp_path: Path
 ) -> None:
     key = rig.spawn(tmp_path / "nowhere")
     await rig.until(lambda: rig.of(key, Unusable) or key in rig.exits)
@@ -226,7 +202,7 @@ async def test_a_bundle_that_is_not_there_makes_the_worker_unusable(
 
 
 async def test_the_workers_of_a_killed_template_are_reported_and_replaced(
-    rig: "Rig", bundle: Path, tmp_path: Path
+    rig: Any, bundle: Path, tmp_path: Path
 ) -> None:
     key = rig.spawn(bundle, cwd=tmp_path)
     template = psutil.Process(await rig.ready(key)).ppid()
@@ -238,7 +214,7 @@ async def test_the_workers_of_a_killed_template_are_reported_and_replaced(
     assert rig.value_of(await rig.ended(other)) == 2
 
 
-async def test_a_killed_root_is_replaced(rig: "Rig", bundle: Path) -> None:
+async def test_a_killed_root_is_replaced(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     await rig.ready(key)
     os.kill(rig.fleet._templates.root_pid, signal.SIGKILL)
@@ -248,9 +224,11 @@ async def test_a_killed_root_is_replaced(rig: "Rig", bundle: Path) -> None:
     assert rig.value_of(await rig.ended(other)) == 2
 
 
-async def test_workers_started_by_exec_do_the_same(bundle: Path, tmp_path: Path) -> None:
-    before = descendants()
-    rig = Rig(tmp_path, fork=False)
+async def test_workers_started_by_exec_do_the_same(
+    make_rig: Callable[..., Any], bundle: Path, tmp_path: Path
+) -> None:
+    before = psutil.Process().children(recursive=True)
+    rig = make_rig(tmp_path, fork=False)
     await rig.fleet.start()
     try:
         key = rig.spawn(bundle, kind=WORKER_ALONE, memory_max_bytes=200 * MIB)
@@ -265,4 +243,4 @@ async def test_workers_started_by_exec_do_the_same(bundle: Path, tmp_path: Path)
     finally:
         await rig.fleet.close()
     assert rig.exits[other].reason == "the agent ends"
-    assert descendants() == before
+    assert psutil.Process().children(recursive=True) == before

@@ -1,20 +1,15 @@
 """What a real worker process does with what it is told."""
 
-import asyncio
 import os
-import signal
-import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
-import psutil
 import pytest
-import pytest_asyncio
 
-from millstream_events.ids import ROOT_ID, digest_of
-from millstream_events.reports import JournalEntry, JournalPage, Release, Work
+from millstream_events.ids import digest_of
+from millstream_events.reports import JournalEntry, JournalPage, Release
 from millstream_events.values import (
     WORKER_ALONE,
     WORKER_ASYNC,
@@ -22,10 +17,7 @@ from millstream_events.values import (
     Blob,
     Inline,
     TaskRef,
-    Value,
 )
-from millstream_executor.fleet import Fleet
-from millstream_executor.fleet_types import WorkerExit, WorkerSpec
 from millstream_executor.link import (
     AttemptBegan,
     AttemptEnded,
@@ -36,20 +28,16 @@ from millstream_executor.link import (
     CancelAttempt,
     Deliver,
     DeliverJournal,
-    Drain,
     DropChild,
     FromWorker,
     Ping,
     Pong,
     Printed,
-    Ready,
     RunAttempt,
     StoreBlob,
-    Unusable,
     WantBlob,
     WantJournal,
 )
-
 
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
@@ -63,7 +51,7 @@ KINDS = [WORKER_ASYNC, WORKER_THREAD, WORKER_ALONE]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["add", "aadd"])
 async def test_every_kind_of_worker_runs_sync_and_async_tasks(
-    rig: "Rig", bundle: Path, kind: int, name: str
+    rig: Any, bundle: Path, kind: int, name: str
 ) -> None:
     key = rig.spawn(bundle, kind=kind)
     began = time.monotonic()
@@ -76,13 +64,13 @@ async def test_every_kind_of_worker_runs_sync_and_async_tasks(
     assert time.monotonic() - began < 5
 
 
-async def test_work_may_be_sent_before_the_worker_is_there(rig: "Rig", bundle: Path) -> None:
+async def test_work_may_be_sent_before_the_worker_is_there(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "aadd", 1, 1)
     assert rig.value_of(await rig.ended(key)) == 2
 
 
-async def test_a_sync_task_may_run_an_event_loop_of_its_own(rig: "Rig", bundle: Path) -> None:
+async def test_a_sync_task_may_run_an_event_loop_of_its_own(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, "nested_loop")
     assert rig.value_of(await rig.ended(key)) == "fine"
@@ -99,7 +87,7 @@ async def test_a_sync_task_may_run_an_event_loop_of_its_own(rig: "Rig", bundle: 
     ],
 )
 async def test_what_goes_wrong_in_a_task_is_typed_and_leaves_the_worker_alive(
-    rig: "Rig", bundle: Path, name: str, args: tuple, kind: str, type_: str, retryable: bool
+    rig: Any, bundle: Path, name: str, args: tuple, kind: str, type_: str, retryable: bool
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, name, *args)
@@ -110,7 +98,7 @@ async def test_what_goes_wrong_in_a_task_is_typed_and_leaves_the_worker_alive(
     assert rig.value_of(await rig.ended(key, b"next")) == 3
 
 
-async def test_inputs_that_cannot_be_read_are_not_tried_again(rig: "Rig", bundle: Path) -> None:
+async def test_inputs_that_cannot_be_read_are_not_tried_again(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.fleet.send(key, [RunAttempt(rig.work_of("add", Inline("msgpack", b"\xc1")))])
     error = (await rig.ended(key)).error
@@ -119,14 +107,14 @@ async def test_inputs_that_cannot_be_read_are_not_tried_again(rig: "Rig", bundle
     assert not error.retryable
 
 
-async def test_a_ping_is_answered_by_the_loop(rig: "Rig", bundle: Path) -> None:
+async def test_a_ping_is_answered_by_the_loop(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.fleet.send(key, [Ping(4)])
     await rig.until(lambda: rig.of(key, Pong))
     assert rig.of(key, Pong) == [Pong(4)]
 
 
-async def test_an_async_task_ends_when_it_is_cancelled(rig: "Rig", bundle: Path) -> None:
+async def test_an_async_task_ends_when_it_is_cancelled(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "await_long")
     await rig.until(lambda: rig.of(key, AttemptBegan))
@@ -137,7 +125,7 @@ async def test_an_async_task_ends_when_it_is_cancelled(rig: "Rig", bundle: Path)
 
 
 async def test_a_sync_task_that_waits_for_a_child_ends_when_it_is_cancelled(
-    rig: "Rig", bundle: Path
+    rig: Any, bundle: Path
 ) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, "nest", 1)
@@ -150,7 +138,7 @@ async def test_a_sync_task_that_waits_for_a_child_ends_when_it_is_cancelled(
     assert rig.of(key, DropChild) == [DropChild(b"t", child)]
 
 
-async def test_a_child_is_called_and_its_outcome_delivered(rig: "Rig", bundle: Path) -> None:
+async def test_a_child_is_called_and_its_outcome_delivered(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "parent", 41)
     await rig.until(lambda: rig.of(key, CallChild))
@@ -161,7 +149,7 @@ async def test_a_child_is_called_and_its_outcome_delivered(rig: "Rig", bundle: P
     assert rig.value_of(await rig.ended(key)) == 42
 
 
-async def test_a_timer_is_asked_for_unless_the_journal_has_it(rig: "Rig", bundle: Path) -> None:
+async def test_a_timer_is_asked_for_unless_the_journal_has_it(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "nap")
     await rig.until(lambda: rig.of(key, CallTimer))
@@ -173,7 +161,7 @@ async def test_a_timer_is_asked_for_unless_the_journal_has_it(rig: "Rig", bundle
     assert len(rig.of(key, CallTimer)) == 1
 
 
-async def test_the_whole_journal_is_there_before_user_code_runs(rig: "Rig", bundle: Path) -> None:
+async def test_the_whole_journal_is_there_before_user_code_runs(rig: Any, bundle: Path) -> None:
     entries = [JournalEntry(n.to_bytes(10, "big"), n + 1, "SUCCEEDED") for n in range(3)]
     key = rig.spawn(bundle)
 
@@ -188,7 +176,7 @@ async def test_the_whole_journal_is_there_before_user_code_runs(rig: "Rig", bund
     assert rig.value_of(await rig.ended(key)) == [1, 2, 3]
 
 
-async def test_large_values_travel_as_files(rig: "Rig", bundle: Path) -> None:
+async def test_large_values_travel_as_files(rig: Any, bundle: Path) -> None:
     content = msgspec.msgpack.encode(("y" * MIB,))
     digest = digest_of(content)
     blobs = rig.cache / "blobs"
@@ -214,7 +202,7 @@ async def test_large_values_travel_as_files(rig: "Rig", bundle: Path) -> None:
     assert digest_of(stored) == output.digest
 
 
-async def test_a_blob_that_nobody_has_ends_the_attempt(rig: "Rig", bundle: Path) -> None:
+async def test_a_blob_that_nobody_has_ends_the_attempt(rig: Any, bundle: Path) -> None:
     def answer(key: str, message: FromWorker) -> None:
         if isinstance(message, WantBlob):
             rig.fleet.send(key, [BlobFetched(message.digest, "blob-missing", "gone")])
@@ -227,7 +215,7 @@ async def test_a_blob_that_nobody_has_ends_the_attempt(rig: "Rig", bundle: Path)
     assert (error.kind, error.type, error.retryable) == ("dependency", "BlobMissingError", False)
 
 
-async def test_interleaved_attempts_keep_their_lines_apart(rig: "Rig", bundle: Path) -> None:
+async def test_interleaved_attempts_keep_their_lines_apart(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     names = ("anna", "bert")
     for name in names:
@@ -249,7 +237,7 @@ async def test_interleaved_attempts_keep_their_lines_apart(rig: "Rig", bundle: P
     assert heard.index(Printed) < heard.index(AttemptEnded)
 
 
-async def test_a_flood_of_lines_is_bounded_and_the_loss_counted(rig: "Rig", bundle: Path) -> None:
+async def test_a_flood_of_lines_is_bounded_and_the_loss_counted(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     rig.run(key, "flood")
     await rig.ended(key)
@@ -258,7 +246,7 @@ async def test_a_flood_of_lines_is_bounded_and_the_loss_counted(rig: "Rig", bund
     assert total == 200_000
 
 
-async def test_a_thousand_nested_sync_tasks_fit_into_one_worker(rig: "Rig", bundle: Path) -> None:
+async def test_a_thousand_nested_sync_tasks_fit_into_one_worker(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle, kind=WORKER_THREAD)
     parents: dict[bytes, tuple[bytes, bytes]] = {}
 
@@ -283,16 +271,16 @@ async def test_a_thousand_nested_sync_tasks_fit_into_one_worker(rig: "Rig", bund
 @pytest.mark.parametrize("name", ["outer", "sync_outer"])
 @pytest.mark.parametrize("kind", [WORKER_ASYNC, WORKER_THREAD])
 async def test_tasks_of_the_sdk_in_a_script_call_each_other(
-    rig: "Rig", tmp_path: Path, name: str, kind: int
+    rig: Any, script_bundle: Path, name: str, kind: int
 ) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "millstream-bundle.json").write_text('{"main": "script.py"}')
-    key = rig.spawn(tmp_path, kind=kind)
+    key = rig.spawn(script_bundle, kind=kind)
 
     def answer(_: str, message: FromWorker) -> None:
         if isinstance(message, CallChild):
             call = message.call
-            work = msgspec.structs.replace(rig.work_of("norm", call.inputs, call.id), task=call.task)
+            work = msgspec.structs.replace(
+                rig.work_of("norm", call.inputs, call.id), task=call.task
+            )
             rig.fleet.send(key, [RunAttempt(work)])
         elif isinstance(message, AttemptEnded) and message.token != b"t":
             assert message.error is None, message.error
@@ -307,11 +295,9 @@ async def test_tasks_of_the_sdk_in_a_script_call_each_other(
 
 
 async def test_an_exception_of_an_sdk_task_keeps_its_class_and_the_users_frames(
-    rig: "Rig", tmp_path: Path
+    rig: Any, script_bundle: Path
 ) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT)
-    (tmp_path / "millstream-bundle.json").write_text('{"main": "script.py"}')
-    key = rig.spawn(tmp_path)
+    key = rig.spawn(script_bundle)
     task = TaskRef("real.picky", "__main__", "picky")
     work = msgspec.structs.replace(rig.work_of("picky", rig.inputs_of(x=3)), task=task)
     rig.fleet.send(key, [RunAttempt(work)])
@@ -323,7 +309,7 @@ async def test_an_exception_of_an_sdk_task_keeps_its_class_and_the_users_frames(
 
 
 async def test_code_that_fails_on_import_fails_the_attempt_with_the_users_frames(
-    rig: "Rig", tmp_path: Path
+    rig: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "flow.py").write_text("def setup():\n    raise KeyError('token')\nsetup()\n")
     (tmp_path / "millstream-bundle.json").write_text('{"modules": ["flow"]}')

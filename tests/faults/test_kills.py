@@ -7,6 +7,8 @@ appends, releases and reports rather than at random times.
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -166,9 +168,6 @@ async def test_a_stopped_leader_that_wakes_up_after_its_lease_changes_nothing(
         standby = tree.folder / "standby.json"
         standby.write_text(json.dumps(settings))
         standby.chmod(0o600)
-        import subprocess
-        import sys
-
         second = subprocess.Popen(
             [sys.executable, "-m", "millstream_scheduler", "--config", str(standby)],
             stderr=subprocess.DEVNULL,
@@ -176,7 +175,7 @@ async def test_a_stopped_leader_that_wakes_up_after_its_lease_changes_nothing(
         try:
             result = tree.result(client)
             os.kill(zombie, signal.SIGCONT)
-            again = tree.result(tree.submit("wide", "after", width=20))
+            again = tree.result(tree.submit("slow", "after", seconds=0.1))
             entries = await whole_log(connection)
         finally:
             os.kill(zombie, signal.SIGCONT)

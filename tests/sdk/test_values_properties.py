@@ -17,7 +17,7 @@ from millstream import _values
 from millstream._interface import Interface
 from millstream.errors import RuntimeDataValidationError
 
-few = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+few = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +157,7 @@ annotations = st.sampled_from(
 codecs = st.sampled_from(["msgpack", "pickle", "", "json"])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(codecs, st.binary(max_size=60), annotations)
 def test_foreign_bytes_raise_only_the_typed_error(
     codec: str, content: bytes, annotation: object
@@ -184,7 +184,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(trees, annotations)
 def test_foreign_extensions_raise_only_the_typed_error(tree: object, annotation: object) -> None:
     content = msgspec.msgpack.encode(tree)

@@ -1,7 +1,6 @@
 """The user's file as a module, and the tasks in it."""
 
 import importlib
-import importlib.util
 import sys
 import traceback
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -75,7 +75,7 @@ def place_here() -> Place:
 
 
 @asynccontextmanager
-async def reached(*, live: bool) -> AsyncIterator[Reached]:
+async def reached(*, live: bool) -> AsyncGenerator[Reached, None]:
     """Connect to the cluster that the settings or the project directory name.
 
     Args:

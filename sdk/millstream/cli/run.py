@@ -3,9 +3,8 @@
 import asyncio
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn
+from typing import Annotated, Any, Final, NoReturn, cast
 
 import msgspec
 from cyclopts import App, Parameter
@@ -247,27 +246,22 @@ def _interrupted(run: Run[Any] | None, *, embedded: bool) -> NoReturn:
 
 def plain(value: object) -> Json:
     """Return an output as JSON can show it; what JSON has no form for becomes its `repr`."""
-    module = import_module("pydantic") if "pydantic" in sys.modules else None
-
-    def shown(other: object) -> object:
-        if module is not None and isinstance(other, module.BaseModel):
-            return other.model_dump(mode="json")
-        return repr(other)
-
-    built: Json = msgspec.json.decode(msgspec.json.encode(_keyed(value), enc_hook=shown))
+    built: Json = msgspec.json.decode(msgspec.json.encode(_keyed(value), enc_hook=_shown))
     return built
+
+
+def _shown(value: object) -> object:
+    dump = getattr(value, "model_dump", None)  # a pydantic model
+    return dump(mode="json") if callable(dump) else repr(value)
 
 
 def _keyed(value: object) -> object:
     # Keys that JSON has not, such as tuples, are shown as text; infinities would become null.
     if isinstance(value, dict):
-        return {
-            key if isinstance(key, (str, int)) else repr(key): _keyed(item)
-            for key, item in value.items()
-        }
+        items = cast("dict[object, object]", value).items()
+        return {key if isinstance(key, (str, int)) else repr(key): _keyed(v) for key, v in items}
     if type(value) in (list, tuple):
-        assert isinstance(value, (list, tuple))
-        return [_keyed(item) for item in value]
+        return [_keyed(item) for item in cast("Sequence[object]", value)]
     if isinstance(value, float) and value - value != 0:
         return repr(value)
     return value

@@ -1,73 +1,111 @@
 """Tasks over msgpack, with the port that `attempt` asks of a task."""
 
-import asyncio, ctypes, inspect, os, subprocess, sys, threading, time
+import asyncio
+import ctypes
+import inspect
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import msgspec
+
 from millstream._context import Call, current
 from millstream_events.values import TaskRef
+
 
 class Interface:
     def __init__(self, func):
         self.is_async = inspect.iscoroutinefunction(func)
+
     def decode_call(self, codec, content):
         return (msgspec.msgpack.decode(content) if content else ()), {}
+
     def encode_output(self, value):
         return None if value is None else ("msgpack", msgspec.msgpack.encode(value))
 
-class task:
+
+class Task:
     def __init__(self, func):
         self.func = func
         self.interface = Interface(func)
 
+
 def call_of(name, *args, number=0):
-    return Call(number.to_bytes(10, "big"), "task", TaskRef(name, "flow", name),
-                msgspec.msgpack.encode(args), "msgpack", b"h")
+    return Call(
+        number.to_bytes(10, "big"),
+        "task",
+        TaskRef(name, "flow", name),
+        msgspec.msgpack.encode(args),
+        "msgpack",
+        b"h",
+    )
+
+
+def task(func):
+    return Task(func)
+
 
 @task
 def add(x, y):
     return x + y
+
 
 @task
 async def aadd(x, y):
     await asyncio.sleep(0)
     return x + y
 
+
 @task
 def nested_loop():
     async def inner():
         return "fine"
+
     return asyncio.run(inner())
+
 
 @task
 def fail(text):
     raise ValueError(text)
 
+
 @task
 def leave():
     sys.exit(3)
+
 
 @task
 async def leave_async():
     sys.exit(3)
 
+
 @task
 def hard_exit(code):
     os._exit(code)
+
 
 @task
 def segfault():
     ctypes.string_at(0)
 
+
 @task
 def wait():
     time.sleep(600)
+
 
 @task
 async def await_long():
     await asyncio.sleep(600)
 
+
 @task
 def unstorable():
     return object()
+
 
 @task
 def grow():
@@ -76,9 +114,11 @@ def grow():
         blocks.append(bytearray(os.urandom(1024) * 1024 * 4))
         time.sleep(0.002)
 
+
 @task
 def grab(size):
     return len(bytearray(size))
+
 
 @task
 def orphan(path):
@@ -86,13 +126,14 @@ def orphan(path):
     if os.fork() == 0:
         os.setsid()
         if os.fork() == 0:
-            with open(path + ".part", "w") as file:
-                file.write(str(os.getpid()))
-            os.rename(path + ".part", path)
+            part = Path(path + ".part")
+            part.write_text(str(os.getpid()))
+            part.rename(path)
             time.sleep(600)
         os._exit(0)
-    while not os.path.exists(path):
+    while not Path(path).exists():
         time.sleep(0.005)
+
 
 @task
 async def chat(name, times):
@@ -104,22 +145,26 @@ async def chat(name, times):
         threading.Thread(target=print, args=(name, "thread", n)).start()
         await asyncio.to_thread(print, name, "pool", n)
 
+
 @task
 def native(text):
     subprocess.run(["echo", text], check=True)
     ctypes.CDLL(None).puts(text.encode())
     os.write(2, (text + " half").encode())
 
+
 @task
 def flood():
     for n in range(200_000):
         print(n)
+
 
 @task
 async def parent(x):
     context = current.get()
     entry = await context.controller.call(call_of("add", x, 1))
     return msgspec.msgpack.decode(entry.output.content)
+
 
 @task
 def nest(depth):
@@ -131,25 +176,30 @@ def nest(depth):
     ).result()
     return msgspec.msgpack.decode(entry.output.content) + 1
 
+
 @task
 async def nap():
     context = current.get()
     await context.controller.sleep(b"nap", 1)
     return "rested"
 
+
 @task
 async def recorded():
     context = current.get()
     return [context.controller.recorded(n.to_bytes(10, "big")).action for n in range(3)]
 
+
 @task
 def size_of(text):
     return len(text)
+
 
 @task
 def repeat(n):
     return "x" * n
 
+
 @task
 def environment(name):
-    return [os.environ.get(name), os.getcwd()]
+    return [os.environ.get(name), str(Path.cwd())]
