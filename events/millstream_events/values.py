@@ -130,6 +130,8 @@ class ErrorRecord(msgspec.Struct, frozen=True, array_like=True):
 #: user: raised by user code. system: worker or node lost. oom: over its memory limit.
 #: timeout: over one of its time limits. cancelled: aborted. dependency: code or input not there.
 ERROR_KINDS: Final = ("user", "system", "oom", "timeout", "cancelled", "dependency")
+#: Not the task's doing: paid from `Policy.system_retries`.
+SYSTEM_KINDS: Final = frozenset({"system", "dependency"})
 
 
 class Usage(msgspec.Struct, frozen=True, array_like=True):

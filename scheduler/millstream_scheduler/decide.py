@@ -16,6 +16,7 @@ from millstream_scheduler.book import Book
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import hear_reports
+from millstream_scheduler.repair import repair
 from millstream_scheduler.timeouts import (
     check_silence,
     fire_timers,
@@ -45,6 +46,8 @@ class Inputs(msgspec.Struct):
     node: str = ""
     #: Time to look at silences and unmatched work.
     look_round: bool = False
+    #: The leader's first tick: follow-ups that the former leader lost are decided again.
+    took_over: bool = False
     #: The adoption window has just closed.
     adoption_over: bool = False
 
@@ -57,6 +60,8 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
         over because the tick's bound was reached: then another tick is due at once.
     """
     turn = Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
+    if inputs.took_over:
+        repair(turn)
     for pool, agent, batch in inputs.reports:
         hear_reports(turn, pool, agent, batch)
     overloaded = inputs.overloaded or book.ready_count > book.config.ready_max

@@ -26,6 +26,7 @@ from millstream_events.state import RunState, name_key
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
 from millstream_scheduler.requests import look_up
+from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.turn import Turn
 
 #: What a client is told to wait when the shard cannot take more.
@@ -42,7 +43,11 @@ def hear_commands(turn: Turn, batch: ClientBatch, *, overloaded: bool, node: str
         node: Name and pid of this leader, for `DescribeShard`.
     """
     for command in batch.items:
-        if isinstance(command, SubmitRun):
+        size_bytes = command_bytes(command)
+        if size_bytes > PAYLOAD_BYTES_MAX:
+            text = f"the command takes {size_bytes} bytes; the limit is {PAYLOAD_BYTES_MAX}"
+            _refuse(turn, batch.sender, command, "too-large", text)
+        elif isinstance(command, SubmitRun):
             _submit(turn, batch.sender, command, overloaded=overloaded)
         elif isinstance(command, DescribeShard):
             _describe(turn, batch.sender, command, node)
@@ -230,7 +235,7 @@ def _refuse(
     # Kept for audit, but for `busy`, which a loaded client repeats many times a second.
     if code != "busy":
         turn.record_shard(
-            m.CommandRejected(0, command=command.command, code=code, by=client, reason=reason)
+            m.CommandRejected(0, command=command.command[:16], code=code, by=client, reason=reason)
         )
     refusal = Rejected(command.command, code, reason, retry_ms)
     turn.effects.clients_now[client].append(refusal)

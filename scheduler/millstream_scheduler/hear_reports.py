@@ -31,8 +31,14 @@ from millstream_events.reports import (
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
 from millstream_scheduler import requests
-from millstream_scheduler.outcomes import action_ended, finish_aborted, settle_failure
+from millstream_scheduler.outcomes import (
+    action_ended,
+    cancel_attempt,
+    finish_aborted,
+    settle_failure,
+)
 from millstream_scheduler.placement import Seat
+from millstream_scheduler.sizes import result_too_large, too_large, trimmed
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
@@ -89,6 +95,9 @@ def _hello(turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello) -
     if before is not None and same:
         seat.next_number = max(seat.next_number, before.next_number)
         seat.bundles = before.bundles
+    else:
+        # Numbers of the former incarnation must not acknowledge reports of this one.
+        turn.effects.acks.pop(agent, None)
     turn.book.seats[agent] = seat
     turn.book.unclaimed.discard(agent)
     if folded is None or not folded.present or folded.incarnation != batch.incarnation:
@@ -116,6 +125,8 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
         action = run.actions[ordinal]
         if holding.pop(action.token, None) is not None:
             seat.live[action.token] = (run.id, ordinal)
+            if action.state == State.ABORTING:
+                cancel_attempt(turn, action, "aborted")  # The first word may have been lost.
         elif restarted:
             lose(turn, run, ordinal, "agent-restarted")
         elif action.generation < seat.generation:
@@ -200,6 +211,9 @@ def _forget_live(turn: Turn, action: ActionState) -> None:
 
 _LOST_TEXT: Final = {
     "worker-crashed": "the worker process died",
+    "worker-not-started": "no worker process could be started on agent {agent}",
+    "worker-blocked": "the worker's event loop was blocked and it was ended",
+    "agent-left": "agent {agent} was stopped",
     "agent-restarted": "agent {agent} was restarted",
     "agent-silent": "agent {agent} has been silent for {silence_s:.1f} s",
     "not-adopted": "agent {agent} did not say that it holds the attempt",
@@ -211,7 +225,9 @@ _LOST_TEXT: Final = {
 def _attempt(turn: Turn, run_id: str, ordinal: int, token: bytes) -> RunState | None:
     """Return the run if the report is about the action's current attempt (rule F6)."""
     run = turn.state.runs.get(run_id)
-    if run is None or not run.decidable or ordinal >= len(run.actions):
+    if run is None or not run.decidable or not token:
+        return None
+    if not 0 <= ordinal < len(run.actions):
         return None
     return run if run.actions[ordinal].token == token else None
 
@@ -240,6 +256,9 @@ def _started(turn: Turn, agent: str, report: Started) -> None:
 
 
 def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
+    if too_large(report.output):
+        _failed(turn, agent, _unrecordable(report))
+        return
     _drop_live(turn, agent, report.token)
     run = _attempt(turn, report.run, report.action, report.token)
     if run is None:
@@ -265,12 +284,26 @@ def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
         finish_aborted(turn, run, report.action)  # F7: the abort was first in the log.
 
 
+def _unrecordable(report: Succeeded) -> Failed:
+    return Failed(
+        report.run,
+        report.action,
+        report.token,
+        result_too_large(report.output),
+        report.worker,
+        report.started_ns,
+        report.ended_ns,
+        report.usage,
+    )
+
+
 def _failed(turn: Turn, agent: str, report: Failed) -> None:
     _drop_live(turn, agent, report.token)
     run = _attempt(turn, report.run, report.action, report.token)
     if run is None:
         return
     action = run.actions[report.action]
+    error = trimmed(report.error)
     effective = turn.record(
         run,
         m.AttemptFailed(
@@ -278,7 +311,7 @@ def _failed(turn: Turn, agent: str, report: Failed) -> None:
             action.attempt,
             action.last_rev,
             token=report.token,
-            error=report.error,
+            error=error,
             worker=report.worker,
             started_ns=report.started_ns,
             ended_ns=report.ended_ns,
@@ -286,7 +319,7 @@ def _failed(turn: Turn, agent: str, report: Failed) -> None:
         ),
     )
     if effective:
-        settle_failure(turn, run, report.action, report.error)
+        settle_failure(turn, run, report.action, error)
 
 
 def _lost(turn: Turn, agent: str, report: Lost) -> None:

@@ -240,10 +240,12 @@ class Leader:
             overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
             node=self._node,
             look_round=look_round,
+            took_over=self._took_over,
             adoption_over=adoption_over,
         )
         del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
         self._notes = []
+        self._took_over = False
         turn, more = decide(self._book, inputs)
         self._carry_out(turn)
         if more or self._reports or self._commands:

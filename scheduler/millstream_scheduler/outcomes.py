@@ -129,10 +129,33 @@ def abort_action(
     """
     if run.actions[ordinal].terminal or run.actions[ordinal].state == State.ABORTING:
         return
-    covered = _open_below(run, ordinal)
+    _abort_covered(
+        turn,
+        run,
+        _open_below(run, ordinal),
+        why=why,
+        who=who,
+        reason=reason,
+        timed_out=timed_out,
+        source=source,
+    )
+
+
+def _abort_covered(
+    turn: Turn,
+    run: RunState,
+    covered: list[int],
+    *,
+    why: str,
+    who: str,
+    reason: str,
+    timed_out: bool,
+    source: bytes,
+) -> None:
+    """Abort these actions, of which the first is the one that was asked for."""
     for each in covered:
         action = run.actions[each]
-        first = each == ordinal
+        first = each == covered[0]
         turn.record(
             run,
             m.ActionAbortRequested(
@@ -148,12 +171,18 @@ def abort_action(
         )
         if action.token:
             cancel_attempt(turn, action, "aborted")
-            due_ms = turn.now_ms + action.rules.grace_ms + GRACE_MARGIN_MS
-            turn.book.timers.add(Due(due_ms, "grace", run.id, each, action.attempt))
+            watch_grace(turn, run, each)
     for each in reversed(covered):
         action = run.actions[each]
         if not action.terminal and not action.token:
             finish_aborted(turn, run, each)
+
+
+def watch_grace(turn: Turn, run: RunState, ordinal: int) -> None:
+    """Set the timer after which an aborted attempt's answer is waited for no longer."""
+    action = run.actions[ordinal]
+    due_ms = turn.now_ms + action.rules.grace_ms + GRACE_MARGIN_MS
+    turn.book.timers.add(Due(due_ms, "grace", run.id, ordinal, action.attempt))
 
 
 def _open_below(run: RunState, ordinal: int) -> list[int]:
@@ -215,8 +244,26 @@ def abort_run(
         run,
         m.RunAbortRequested(0, 0, 0, source, who=who, why=why, timed_out=timed_out),
     )
-    abort_action(
-        turn, run, 0, why="run-aborted", who=who, reason=why, timed_out=timed_out, source=source
+    abort_open(turn, run, source=source)
+    finish_run(turn, run)
+
+
+def abort_open(turn: Turn, run: RunState, *, source: bytes = b"") -> None:
+    """Abort whatever is open in a run that is being aborted, detached children included."""
+    covered = [
+        ordinal
+        for ordinal, action in enumerate(run.actions)
+        if not action.terminal and action.state != State.ABORTING
+    ]
+    _abort_covered(
+        turn,
+        run,
+        covered,
+        why="run-aborted",
+        who=run.abort_who,
+        reason=run.abort_why,
+        timed_out=run.abort_timed_out,
+        source=source,
     )
 
 

@@ -20,6 +20,7 @@ from millstream_events.reports import (
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Inline
 from millstream_scheduler.outcomes import abort_action, action_ended, release_to_parent
+from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
@@ -35,7 +36,7 @@ def caller(
     nothing that it asks takes effect (rule F6).
     """
     run = turn.state.runs.get(run_id)
-    if run is not None and run.decidable and ordinal < len(run.actions):
+    if run is not None and run.decidable and token and 0 <= ordinal < len(run.actions):
         action = run.actions[ordinal]
         if action.token == token:
             return run, action
@@ -56,6 +57,12 @@ def start_action(turn: Turn, agent: str, request: StartAction) -> None:
         return
     if run.aborting or parent.state == State.ABORTING:
         return  # The parent has been told to end; its own end answers for its calls.
+    size_bytes = call_bytes(request)
+    if size_bytes > PAYLOAD_BYTES_MAX:
+        text = f"the call takes {size_bytes} bytes in the log; the limit is {PAYLOAD_BYTES_MAX}"
+        refusal = Refuse(run.id, request.token, request.id, "too-large", text)
+        turn.order_now(agent, refusal)
+        return
     if len(run.actions) >= turn.book.config.run_actions_max:
         limit = turn.book.config.run_actions_max
         text = f"run {run.id} has {limit} actions, the most that one run may have"
@@ -141,6 +148,8 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
     found = caller(turn, agent, report.run, report.parent, report.token)
     if found is None or report.id in found[0].ordinals:
         return
+    if too_large(report.output):
+        return  # As if it had not been reported: a later attempt takes the step again.
     run, parent = found
     recorded = turn.record(
         run,
@@ -154,7 +163,7 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
             name=report.name,
             inputs_hash=report.inputs_hash,
             output=report.output,
-            error=report.error,
+            error=None if report.error is None else trimmed(report.error),
             started_ns=report.started_ns,
             ended_ns=report.ended_ns,
         ),

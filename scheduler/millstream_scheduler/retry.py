@@ -7,7 +7,7 @@ from typing import Final
 import msgspec
 
 from millstream_events.state import ActionState
-from millstream_events.values import Backoff, ErrorRecord
+from millstream_events.values import SYSTEM_KINDS, Backoff, ErrorRecord
 
 #: Spread of a wait: up to this share is added, by a hash, so that map items that failed
 #: together do not come back together, and a replay computes the same instant.
@@ -32,12 +32,12 @@ def next_attempt(run: str, action: ActionState, error: ErrorRecord) -> Retry | N
     Args:
         run: Part of the jitter's hash.
         action: In state FAILING: `user_failures` and `system_failures` include this failure.
-        error: What ended the attempt; of kind `system` it uses the system budget.
+        error: What ended the attempt; its kind says which budget pays.
     """
     if not error.retryable:
         return None
     rules = action.rules
-    if error.kind == "system":
+    if error.kind in SYSTEM_KINDS:
         if action.system_failures > rules.system_retries:
             return None
         return Retry(action.attempt + 1, 0, "system")

@@ -11,6 +11,7 @@ import sqlite3
 import sys
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import aiosqlite
 import msgspec
@@ -83,7 +84,7 @@ async def load_for(path: Path, event_log: EventLog, shard: str) -> ShardState:
 
 
 async def _read(path: Path) -> ShardState | None:
-    async with aiosqlite.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True) as db:
+    async with aiosqlite.connect(f"file:{quote(str(path))}?mode=ro", uri=True) as db:
         async with db.execute("SELECT format, seq, state_hash, shard FROM meta") as cursor:
             row = await cursor.fetchone()
         if row is None or row[0] != FORMAT:

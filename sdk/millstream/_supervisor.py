@@ -120,12 +120,9 @@ def _start(raw: Mapping[str, Any], lock_fd: int | None) -> list[Child]:
     """Start what the plain form of a `SupervisorConfig` names, and return it."""
     if _LINUX:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ready_path = raw["ready_path"]
-    if ready_path:
-        Path(str(ready_path)).unlink(missing_ok=True)
-    specs = raw["children"]
-    assert isinstance(specs, list | tuple)
-    children = [Child(lock_fd, **spec) for spec in specs]
+    if raw["ready_path"]:
+        Path(raw["ready_path"]).unlink(missing_ok=True)
+    children = [Child(lock_fd, **spec) for spec in raw["children"]]
     for child in children:
         child.start()
     return children

@@ -194,3 +194,30 @@ def test_a_child_stays_down_for_less_than_a_second_however_often_it_dies() -> No
     assert delays_s == sorted(delays_s)
     assert delays_s[-1] < 1.0
     assert restart_delay_s(60.0, 1) == 0.0
+
+
+def test_without_death_signals_a_guard_ends_the_children_of_a_killed_supervisor(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "supervisor.json"
+    path.write_bytes(msgspec.json.encode(a_config(tmp_path)))
+    code = (
+        "import msgspec, pathlib, sys\n"
+        "from millstream import _supervisor\n"
+        "from millstream._cluster_plan import SupervisorConfig\n"
+        "_supervisor._LINUX = False\n"
+        "content = pathlib.Path(sys.argv[1]).read_bytes()\n"
+        "_supervisor.supervise(msgspec.json.decode(content, type=SupervisorConfig))\n"
+    )
+    supervisor = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    try:
+        wait_for((tmp_path / "ready.json").exists)
+        before = pids_of(tmp_path)
+        assert before.agent is not None
+        os.kill(before.agent, signal.SIGKILL)
+        wait_for(lambda: pids_of(tmp_path).agent not in (before.agent, None))
+        pids = pids_of(tmp_path)
+    finally:
+        supervisor.kill()
+        supervisor.communicate()
+    wait_for(lambda: all(gone(getattr(pids, name)) for name in NAMES), 3.0)

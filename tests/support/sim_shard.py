@@ -47,6 +47,7 @@ class Shard:
     def take_over(self) -> None:
         """Replace the leader by a new one that knows the log alone."""
         self._elect(self.replayed())
+        self.tick(took_over=True)
 
     def replayed(self) -> ShardState:
         """Return a fold of the whole log."""
@@ -64,6 +65,7 @@ class Shard:
         first: int | None = None,
         look_round: bool = False,
         adoption_over: bool = False,
+        took_over: bool = False,
         numbered: int | None = None,
     ) -> Effects:
         """Run one tick; its frames are durable at once, and live state equals replay."""
@@ -84,6 +86,7 @@ class Shard:
                 node="n#1",
                 look_round=look_round,
                 adoption_over=adoption_over,
+                took_over=took_over,
             ),
         )
         frames = seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns)

@@ -313,6 +313,7 @@ class World:
         self.book = rebuild(state, self.config, bytes([self.leaders % 256]) * 32)
         self.elected_ms = self.now_ms
         self.adopted = False
+        self.fresh = True
         for agent in getattr(self, "agents", {}).values():
             agent.inbox.clear()
             agent.wants_hello = True
@@ -341,9 +342,11 @@ class World:
                 commands,
                 node="n#1",
                 look_round=self.rng.random() < 0.1,
+                took_over=self.fresh,
                 adoption_over=adoption_over,
             ),
         )
+        self.fresh = False
         self.pending.extend(seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns))
         for agent, orders in turn.effects.agents_now.items():
             self.tell(agent, orders, None)

@@ -1,5 +1,6 @@
 """The user's file as a module, and the tasks in it."""
 
+import contextlib
 import importlib
 import sys
 import traceback
@@ -57,7 +58,9 @@ def load_module(file: Path) -> ModuleType:
     if root not in sys.path:
         sys.path.insert(0, root)
     try:
-        module = importlib.import_module(where.name)
+        # What the file prints while it is imported is no result of ours.
+        with contextlib.redirect_stdout(sys.stderr):
+            module = importlib.import_module(where.name)
     except (Exception, SystemExit) as exc:
         raise user_error(f"{file} cannot be imported", exc, where.root) from exc
     found = getattr(module, "__file__", None)

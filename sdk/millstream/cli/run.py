@@ -1,6 +1,7 @@
 """`millstream run FILE TASK [--param value ...]`."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,9 +11,11 @@ import msgspec
 from cyclopts import App, Parameter
 
 from millstream._cluster import find_cluster
+from millstream._config import Mode
 from millstream._init import init, installation
-from millstream._launch import with_runcontext
+from millstream._launch import Runner, with_runcontext
 from millstream._run import Run
+from millstream._task import Task
 from millstream._views import Json, View
 from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
 from millstream.cli.loading import find_task, load_module, module_at
@@ -92,8 +95,7 @@ def launch(
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
 
     Parameters of the task are options: --count 3, --fast or --no-fast, lists and models as JSON.
-    Where the task and this command have an option of the same name, the one behind TASK is the
-    task's.
+    Behind TASK, an option that both have is the task's.
 
     Args:
         file: Python file; imported by its name, not as a script.
@@ -109,40 +111,44 @@ def launch(
         workers: Warm workers, if a cluster has to be started.
         common: Options of every command.
     """
-    module = load_module(file)
-    found = find_task(module, task)
+    found = find_task(load_module(file), task)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
-    where = place_here()
-    own_root = module_at(file).root
+    project_dir, own_root = place_here().project_dir, module_at(file).root
     init(
-        root_dir=None if own_root.is_relative_to(where.project_dir) else own_root,
+        root_dir=None if own_root.is_relative_to(project_dir) else own_root,
         slots=slots or None,
         workers=workers or None,
     )
-    mode = "local" if local else installation().settings.mode
-    embedded = mode == "remote" and _is_embedded()
-    if detach and mode == "remote" and embedded:
-        raise ClusterNotReachedError(str(where.project_dir), "--detach needs one that stays")
+    mode: Mode = "local" if local else installation().settings.mode
+    context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
+    if mode == "local":
+        return _run_here(context.run, found, values, common)
+    embedded = _is_embedded()
+    if detach and embedded:
+        raise ClusterNotReachedError(str(project_dir), "--detach needs one that stays")
     started: Run[Any] | None = None
     try:
-        context = with_runcontext(
-            mode="local" if mode == "local" else "remote",
-            name=name,
-            project=project,
-            domain=domain,
-        )
         started = context.run(found, **values)
-        if detach:
-            emit_one(_view(started, started.details(), []), common.output, name="run")
-            return DONE
-        _wait(started, follow=follow)
+        if not detach:
+            _wait(started, follow=follow)
     except KeyboardInterrupt:
         _interrupted(started, embedded=embedded)
-    except BaseRuntimeError as exc:
-        if mode != "local":
-            raise
-        return _local_failure(exc, common)
+    if detach:
+        emit_one(_view(started, started.details(), []), common.output, name="run")
+        return DONE
     return _report(started, common)
+
+
+def _run_here(
+    start: Runner, task: Task[..., Any], values: Mapping[str, object], common: Common
+) -> int:
+    try:
+        # The tasks print here too, and stdout is for the result alone.
+        with contextlib.redirect_stdout(sys.stderr):
+            run = start(task, **values)
+    except BaseRuntimeError as exc:
+        return _local_failure(exc, common)
+    return _report(run, common)
 
 
 def _is_embedded() -> bool:
