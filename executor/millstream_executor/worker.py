@@ -22,9 +22,9 @@ from millstream_executor import capture
 from millstream_executor.attempts import Attempts, AttemptsHost
 from millstream_executor.link import AttemptEnded, FromWorker, Ready, ToWorker, Unusable
 from millstream_executor.loader import TaskLoader, TaskLoadError, enter_bundle
-from millstream_executor.native import adopt_orphans, die_with_parent, flush_c_stdout
+from millstream_executor.native import adopt_orphans, die_with_parent, flush_c_stdout, has_children
 from millstream_executor.sandbox import join_group, limit_allocations
-from millstream_executor.template_link import WorkerStart
+from millstream_executor.template_link import EXIT_WITH_CHILDREN, WorkerStart
 from millstream_executor.threads import TaskThreads
 from millstream_executor.worker_blobs import WorkerBlobs
 from millstream_executor.worker_link import HEAD_BYTES, LinkEnd, frame_size
@@ -75,7 +75,7 @@ class Worker:
                 await self._lost.wait()
         except TimeoutError:
             return 1
-        return 0
+        return EXIT_WITH_CHILDREN if has_children() else 0
 
     def _post(self, message: FromWorker) -> None:
         self._link.send((message,))

@@ -1,10 +1,10 @@
 """Frames on their way to the log: fenced, pipelined, and read back after any doubt.
 
 A frame expects the sequence that its predecessor gets, so what lands is a prefix of what was
-sent. When an append is refused, unclear or has no room, nothing more is sent until the *stream
-leader* has said what its last record is. That record tells which of our frames landed: those
-are durable, the others are sent again with the same expectations. A record of a higher epoch
-means that we have been deposed. There is no partial undo and no blind retry (design:
+sent, as long as nobody else writes. When an append is refused, unclear or has no room, nothing
+more is sent until the *stream leader* has said how far the log goes, and every record from our
+first pending frame on has been compared. What landed is durable, the others are sent again with
+the same expectations. A record that is not ours means that we have been deposed. There is no partial undo and no blind retry (design:
 architecture.md 2.4).
 """
 
@@ -102,6 +102,8 @@ class Appender:
         log.warning("append_doubtful", result=type(result).__name__, pending=len(self._pending))
         self._resolving = asyncio.get_running_loop().create_task(self._resolve())
         self._resolving.add_done_callback(self._resolved)
+        if self.full:
+            self._on_durable()  # Nothing new is, but what waits for a tick can be refused.
 
     def _settle(self, seq: int) -> None:
         """Count every pending frame up to `seq` as durable."""
@@ -120,11 +122,10 @@ class Appender:
             await asyncio.sleep(_RETRY_S)
         while True:
             try:
-                last = await self._log.last()
+                why = await self._read_back()
                 break
             except LogUnavailableError:
                 await asyncio.sleep(_RETRY_S)  # The lease ends this loop when it takes long.
-        why = self._read_back(last)
         if why:
             self._on_deposed(why)
             return
@@ -134,22 +135,46 @@ class Appender:
             self._send(frame)
         self._on_durable()
 
-    def _read_back(self, last: LogEntry | None) -> str:
-        """Settle what landed; return why we must stop, or nothing."""
-        seq = 0 if last is None else last.seq
-        base = self._pending[0].expected_seq if self._pending else self.durable_seq
-        if seq < base:
-            return f"the log ends at {seq}, and {base} was acknowledged"
-        if last is None or seq == base:
+    async def _read_back(self) -> str:
+        """Settle what landed; return why we must stop, or nothing.
+
+        Every record is compared, not the last alone: when another leader's election took the
+        place of our first frame in flight, those behind it find the sequences that they expect,
+        and land. They are void, and look like ours.
+        """
+        last = await self._log.last()
+        goal = 0 if last is None else last.seq
+        seq = self._pending[0].expected_seq if self._pending else self.durable_seq
+        if goal < seq:
+            return f"the log ends at {goal}, and {seq} was acknowledged"
+        if last is not None and goal > seq and not last.payload:
+            return f"the record at sequence {goal} was removed"
+        while seq < goal:
+            entries = await self._log.read(seq)
+            if not entries:
+                raise LogUnavailableError("log", f"nothing readable past {seq} of {goal}")
+            for entry in entries:
+                why = self._foreign(entry)
+                if why:
+                    return why
+                seq = entry.seq
+                self._settle(seq)
+        return ""
+
+    def _foreign(self, entry: LogEntry) -> str:
+        """Say why a record is not the first of the pending frames; empty: it is."""
+        head = self._pending[0] if self._pending else None
+        if (
+            head is not None
+            and entry.seq == head.expected_seq + 1
+            and entry.key == head.key
+            and entry.payload == head.payload
+        ):
             return ""
         try:
-            frame = decode_frame(last.payload, key=last.key, seq=last.seq)
+            frame = decode_frame(entry.payload, key=entry.key, seq=entry.seq)
         except LogCorruptError as exc:
             return str(exc)
         if frame.epoch != self._epoch:
-            return f"epoch {frame.epoch} has taken over from {self._epoch}"
-        landed = [sealed for sealed in self._pending if sealed.number <= frame.number]
-        if not landed or landed[-1].expected_seq != seq - 1 or landed[-1].payload != last.payload:
-            return f"frame {frame.number} at sequence {seq} is not ours"
-        self._settle(seq)
-        return ""
+            return f"a frame of epoch {frame.epoch} is in the way of epoch {self._epoch}"
+        return f"frame {frame.number} at sequence {entry.seq} is not ours"

@@ -15,7 +15,7 @@ from millstream_events.reports import AgentBatch
 from millstream_scheduler.book import Book
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
-from millstream_scheduler.hear_reports import hear_reports
+from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
 from millstream_scheduler.repair import repair
 from millstream_scheduler.timeouts import (
     check_silence,
@@ -48,6 +48,8 @@ class Inputs(msgspec.Struct):
     look_round: bool = False
     #: The leader's first tick: follow-ups that the former leader lost are decided again.
     took_over: bool = False
+    #: The connection was lost and is back: what was said last may not have arrived.
+    reconnected: bool = False
     #: The adoption window has just closed.
     adoption_over: bool = False
 
@@ -62,6 +64,8 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     turn = Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
     if inputs.took_over:
         repair(turn)
+    if inputs.reconnected:
+        ask_for_introductions(turn)
     for pool, agent, batch in inputs.reports:
         hear_reports(turn, pool, agent, batch)
     overloaded = inputs.overloaded or book.ready_count > book.config.ready_max

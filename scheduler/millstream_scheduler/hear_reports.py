@@ -135,6 +135,12 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
         turn.order_now(seat.agent, Forget(token))
 
 
+def ask_for_introductions(turn: Turn) -> None:
+    """Ask every agent to introduce itself: orders to it may have been lost."""
+    for agent in turn.book.seats:
+        turn.order_now(agent, SayHello())
+
+
 def live_on(turn: Turn, agent: str) -> list[tuple[RunState, int]]:
     """Return the attempts that, by the log, an agent holds."""
     return [
@@ -349,9 +355,13 @@ def _parked(turn: Turn, agent: str, report: Parked) -> None:
 
 def _credit(turn: Turn, agent: str, report: Credit) -> None:
     seat = turn.book.seats.get(agent)
-    if seat is not None and report.generation == seat.generation:
+    if seat is None:
+        return
+    if report.generation == seat.generation:
         seat.granted = max(seat.granted, report.granted)
         seat.workers = report.workers
+    elif report.generation > seat.generation:
+        turn.order_now(agent, SayHello())  # Its newer introduction was lost on the way.
 
 
 def _goodbye(turn: Turn, agent: str, report: Goodbye) -> None:

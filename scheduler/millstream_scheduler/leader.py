@@ -101,6 +101,9 @@ class Leader:
         self._timer: asyncio.TimerHandle | None = None
         self._announcer: asyncio.TimerHandle | None = None
         self._next_look_ns = 0
+        #: The first tick takes up what the former leader left half done.
+        self._took_over = True
+        self._reconnected = False
         self._adoption_ends_ns = clock.monotonic_ns() + book.config.adopt_ms * 1_000_000
         self._ends: list[Callable[[], None]] = []
         self.events_written = 0
@@ -116,6 +119,7 @@ class Leader:
             self._bus.subscribe(subjects.report_subject(ns, shard, "*", "*"), self._on_report),
             self._bus.subscribe(subjects.command_subject(ns, shard, "*"), self._on_command),
         ]
+        self._bus.on_reconnect(self._on_reconnect)
         self._announce()
         self._wake()
 
@@ -164,6 +168,11 @@ class Leader:
         pool, agent = subjects.sender_of(subject)
         self._reports.append((pool, agent, batch))
         self._wake()
+
+    def _on_reconnect(self) -> None:
+        if not self.deposed.done():
+            self._reconnected = True
+            self._wake()
 
     def _on_command(self, _: str, payload: bytes) -> None:
         batch = self._decode_command(payload)
@@ -241,11 +250,12 @@ class Leader:
             node=self._node,
             look_round=look_round,
             took_over=self._took_over,
+            reconnected=self._reconnected,
             adoption_over=adoption_over,
         )
         del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
         self._notes = []
-        self._took_over = False
+        self._took_over = self._reconnected = False
         turn, more = decide(self._book, inputs)
         self._carry_out(turn)
         if more or self._reports or self._commands:

@@ -34,6 +34,8 @@ class Plain:
 
 
 class Task:
+    max_inline_io_bytes = 10 * 1024 * 1024
+
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
         self.interface = Plain(func)

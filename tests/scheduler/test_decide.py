@@ -18,6 +18,7 @@ from millstream_events.phases import Phase, State
 from millstream_events.reports import (
     AskJournal,
     Cancel,
+    Credit,
     Failed,
     Forget,
     Hello,
@@ -308,6 +309,21 @@ def test_an_unknown_agent_is_asked_for_its_introduction() -> None:
     shard = Shard()
     effects = shard.tick(Started(RUN, 0, b"?", "w", 1, 1), agent="b")
     assert effects.agents_now["b"] == [SayHello()]
+
+
+def test_a_credit_of_a_newer_generation_shows_that_an_introduction_was_lost() -> None:
+    shard = Shard()
+    shard.join()
+    effects = shard.tick(Credit(2, 8), numbered=0)
+    assert effects.agents_now["a"] == [SayHello()]
+
+
+def test_after_a_lost_connection_every_agent_is_asked_for_its_introduction() -> None:
+    shard = Shard()
+    shard.join()
+    shard.join("b")
+    effects = shard.tick(reconnected=True)
+    assert effects.agents_now["a"] == effects.agents_now["b"] == [SayHello()]
 
 
 def test_a_restarted_agent_has_lost_what_it_held_and_its_spooled_outcomes_count_first() -> None:

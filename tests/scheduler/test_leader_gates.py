@@ -24,8 +24,10 @@ from millstream_events.commands import AbortRun, ClientBatch, DescribeShard, Run
 from millstream_events.ids import new_run_id
 from millstream_events.phases import Phase
 from millstream_events.reports import AgentBatch, Cancel, Credit, Hello, Started, ToAgent, Work
+from millstream_events.state import ShardState
 from millstream_events.values import Policy, TaskRef
 from millstream_scheduler import appender as appender_module
+from millstream_scheduler.takeover import elect
 
 HOUR_NS = 3600 * 1_000_000_000
 
@@ -188,6 +190,47 @@ async def test_both_incarnations_in_one_tick_keep_their_numbers_apart() -> None:
     rig.stop()
 
 
+# ------------------------------------------------------------------ zombies
+
+
+@pytest.mark.parametrize("in_flight", range(1, 5))
+async def test_a_zombie_with_frames_in_flight_releases_nothing_after_its_successor(
+    in_flight: int,
+) -> None:
+    rig = Rig()
+    client = ScriptClient(rig)
+    zombie = await rig.lead()
+    zombie_log = rig.log
+    zombie_log.stall = True
+    await turns()
+    for number in range(in_flight):
+        client.submit(run_id(number))
+        await turns()
+    assert len(zombie_log.stalled) == in_flight
+    connection = rig.connection.peer()
+    state = ShardState(SHARD)
+    await elect(connection.event_log(SHARD), state, node="n2", clock=rig.clock)
+    elected_seq = rig.records.last_seq
+    zombie_log.resume()
+    async with asyncio.timeout(2):
+        assert "epoch 2" in await zombie.deposed
+    await turns(50)
+    assert client.replies == []
+    appended = zombie_log.appends
+    client.submit(run_id(77))
+    await turns()
+    assert zombie_log.appends == appended
+    # What slipped in behind the election is void: no reader counts it.
+    behind = rig.replayed()
+    assert behind.void_frames == rig.records.last_seq - elected_seq == in_flight - 1
+    assert behind.runs == {}
+    # The next leader folds over it, and the clients' repeats create the runs.
+    await rig.lead()
+    await until(lambda: len(client.accepted()) == in_flight + 1)
+    assert set(rig.replayed().runs) == set(client.accepted())
+    rig.stop()
+
+
 # ------------------------------------------------------------------ storage full
 
 
@@ -258,8 +301,8 @@ async def test_a_leader_whose_tick_fails_stops_instead_of_going_on_with_a_false_
     (work,) = ear.orders(Work)
     assert isinstance(work, Work)
     # A report that just fits into a message, and whose frame does not.
-    report = Started(RUN, 0, work.token, "w" * (MESSAGE_BYTES_MAX - 80), 1, 1)
-    ear.say(1, report)
+    empty = len(encode(AgentBatch("i1", 1, (Started(RUN, 0, work.token, "", 1, 1),)))) + 4
+    ear.say(1, Started(RUN, 0, work.token, "w" * (MESSAGE_BYTES_MAX - empty), 1, 1))
     async with asyncio.timeout(2):
         why = await leader.deposed
     assert "PayloadTooLargeError" in why

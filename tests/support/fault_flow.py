@@ -91,3 +91,11 @@ async def stepped(steps: int, seconds: float) -> int:
         total += await step(n)
         await asyncio.sleep(seconds)
     return total
+
+
+@env.task
+async def mixed(n: int, seconds: float) -> int:
+    """Record a step and call a child, both after a wait."""
+    mark(f"mixed-{n}")
+    await asyncio.sleep(seconds)
+    return await step(n) + await leaf(n)

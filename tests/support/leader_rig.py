@@ -118,6 +118,9 @@ class MortalLog:
         self.fuse = fuse
         self.hold = False
         self.held: list[Callable[[], None]] = []
+        #: Appends stay where a stopped process leaves them: in its socket's buffer.
+        self.stall = False
+        self.stalled: list[Callable[[], None]] = []
         self.appends = 0
         #: Up to here the leader has been told that the log is durable.
         self.told_seq = log.records.last_seq
@@ -138,7 +141,17 @@ class MortalLog:
 
         if self.fuse.step():
             self.appends += 1
-            self.log.append(key, payload, expected_seq, hear)
+            if self.stall:
+                self.stalled.append(lambda: self.log.append(key, payload, expected_seq, hear))
+            else:
+                self.log.append(key, payload, expected_seq, hear)
+
+    def resume(self) -> None:
+        """Send what was stalled."""
+        self.stall = False
+        stalled, self.stalled = self.stalled, []
+        for each in stalled:
+            each()
 
     def let_go(self) -> None:
         """Deliver what was held back."""
@@ -470,8 +483,9 @@ class ScriptClient:
         return [reply.code for reply in self.replies if isinstance(reply, Rejected)]
 
     def accepted(self) -> list[str]:
-        """Return the runs that were accepted."""
-        return [reply.run for reply in self.replies if isinstance(reply, Accepted)]
+        """Return the runs that were accepted, each once: a repeated command is answered again."""
+        runs = [reply.run for reply in self.replies if isinstance(reply, Accepted)]
+        return list(dict.fromkeys(runs))
 
     def _answered(self, command: Command) -> bool:
         if isinstance(command, WatchRun):

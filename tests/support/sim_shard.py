@@ -66,6 +66,7 @@ class Shard:
         look_round: bool = False,
         adoption_over: bool = False,
         took_over: bool = False,
+        reconnected: bool = False,
         numbered: int | None = None,
     ) -> Effects:
         """Run one tick; its frames are durable at once, and live state equals replay."""
@@ -87,6 +88,7 @@ class Shard:
                 look_round=look_round,
                 adoption_over=adoption_over,
                 took_over=took_over,
+                reconnected=reconnected,
             ),
         )
         frames = seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns)

@@ -28,6 +28,8 @@ class Interface:
 
 
 class Task:
+    max_inline_io_bytes = 10 * 1024 * 1024
+
     def __init__(self, func):
         self.func = func
         self.interface = Interface(func)
