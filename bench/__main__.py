@@ -20,8 +20,8 @@ from typing import Any
 
 import millstream
 from bench import flow
-from bench.machine import Foreign, percentile
-from millstream._init import installation
+from bench.machine import Foreign, boost, percentile
+from millstream._init import installation, shutdown
 from millstream._reader import read_entries
 from millstream._syncify import background
 from millstream_events.audit import audit
@@ -86,7 +86,7 @@ def cold() -> Figures:
             assert program.stdout is not None
             printed = program.stdout.readline()
             span = time.perf_counter() - began
-            program.stdout.read()
+            printed += program.stdout.read()
         assert program.returncode == 0, program.returncode
         assert b"SUCCEEDED" in printed, printed
     return {"cold_start": (span, "s", 1)}
@@ -96,6 +96,7 @@ def repeats(once: Callable[[], Figures], durability: str) -> Iterator[Row]:
     """Yield the rows of each repeat, taken again while other programs disturbed it."""
     good = 0
     for repeat in range(REPEATS + RETRIES):
+        boost()
         foreign = Foreign()
         figures = once()
         share = foreign.share()
@@ -150,7 +151,7 @@ def measure(wanted: list[str], durability: str) -> Iterator[Row]:
         for once in bodies:
             yield from repeats(once, durability)
         print(audited(), file=sys.stderr)
-        millstream._init.shutdown()
+        shutdown()
         os.chdir(ROOT)
 
 

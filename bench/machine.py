@@ -2,8 +2,13 @@
 
 import os
 import time
+from pathlib import Path
+from typing import Final
 
 import psutil
+
+#: Priority of everything that is measured, when we may choose it.
+NICE: Final = -15
 
 
 class Foreign:
@@ -36,6 +41,23 @@ class Foreign:
                 continue
             own[each.pid] = spent.user + spent.system
         return busy, own
+
+
+def boost() -> None:
+    """Give this process and all below it priority, where that is allowed, as `peerbench` does.
+
+    Other programs then disturb less. Autogroups count as well: each session has one.
+    """
+    if os.geteuid() != 0:
+        return
+    me = psutil.Process()
+    for each in [me, *me.children(recursive=True)]:
+        try:
+            for thread in each.threads():
+                os.setpriority(os.PRIO_PROCESS, thread.id, NICE)
+            Path(f"/proc/{each.pid}/autogroup").write_text(str(NICE))
+        except (OSError, psutil.Error):
+            continue
 
 
 def percentile(values: list[float], share: float) -> float:

@@ -187,9 +187,11 @@ def show(result: Survey) -> str:
     """Return the survey in a few lines."""
     modules = [module for package in result.packages for module in package.modules]
     failures = sum(len(package.failures) for package in result.packages)
+    functions = sum(module.functions for module in modules)
+    total = sum(module.lines for module in modules)
     lines = [
-        f"{len(modules)} modules, {sum(m.lines for m in modules):,} lines,"
-        f" {sum(m.functions for m in modules):,} functions; {failures} files are not Python 3",
+        f"{len(modules)} modules, {total:,} lines, {functions:,} functions",
+        f"{failures} files are not Python 3",
         "",
         f"{'paths':>6}  {'lines':>5}  hardest functions",
     ]

@@ -66,4 +66,3 @@ def latencies(run: Any) -> Table:
         figures = [f"{value:.2f}" for value in (row.p50, row.p90, row.p99)]
         table.add_row(row.phase, str(row.attempts), *figures)
     return table
-

@@ -75,6 +75,7 @@ class _Worker:
             if isinstance(message, RunAttempt):
                 self.live[message.work.token] = message.work.attempt
         self.link.send(messages)
+        self.link.flush()  # The agent speaks once a turn: there is nothing to gather.
 
     def _post(self, printed: Printed) -> None:
         self._on_messages(self.key, (printed,))

@@ -4,8 +4,8 @@ A frame expects the sequence that its predecessor gets, so what lands is a prefi
 sent, as long as nobody else writes. When an append is refused, unclear or has no room, nothing
 more is sent until the *stream leader* has said how far the log goes, and every record from our
 first pending frame on has been compared. What landed is durable, the others are sent again with
-the same expectations. A record that is not ours means that we have been deposed. There is no partial undo and no blind retry (design:
-architecture.md 2.4).
+the same expectations. A record that is not ours means that we have been deposed. There is no
+partial undo and no blind retry (design: architecture.md 2.4).
 """
 
 import asyncio

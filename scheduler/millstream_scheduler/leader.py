@@ -16,7 +16,7 @@ import msgspec
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of
-from millstream_events.commands import ClientBatch, Rejected, Reply, SubmitRun
+from millstream_events.commands import ClientBatch, Command, Rejected, Reply, SubmitRun
 from millstream_events.endpoint import Endpoint
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
@@ -99,6 +99,8 @@ class Leader:
         #: Unix time of the last tick, and the monotonic time at which it was read.
         self._ticked = (book.state.ts_ns, clock.monotonic_ns())
         self._timer: asyncio.TimerHandle | None = None
+        #: When it rings, by the clock of the tick that set it.
+        self._timer_ms = 0
         self._announcer: asyncio.TimerHandle | None = None
         self._next_look_ns = 0
         #: The first tick takes up what the former leader left half done.
@@ -129,6 +131,7 @@ class Leader:
             end()
         self._ends = []
         self._appender.stop()
+        self._speaker.stop()
         for timer in (self._timer, self._announcer):
             if timer is not None:
                 timer.cancel()
@@ -189,19 +192,25 @@ class Leader:
         self._wake()
 
     def _refuse_submissions(self) -> None:
-        # With a full store no tick decides, so new runs are refused here, and nothing else.
+        # With a full store no tick decides, so new runs are refused here, and nothing else. A
+        # run that has been decided already waits for room: it must not be called refused.
         kept: list[ClientBatch] = []
         for batch in self._commands:
-            refused: list[Reply] = [
-                Rejected(item.command, "storage-full", "the log's store is full", _FULL_RETRY_MS)
-                for item in batch.items
-                if isinstance(item, SubmitRun)
-            ]
+            rest: list[Command] = []
+            refused: list[Reply] = []
+            for item in batch.items:
+                if isinstance(item, SubmitRun) and item.run not in self._state.runs:
+                    refused.append(
+                        Rejected(
+                            item.command, "storage-full", "the log's store is full", _FULL_RETRY_MS
+                        )
+                    )
+                else:
+                    rest.append(item)
             if refused:
                 self._speaker.tell_client(batch.sender, refused)
-            rest = tuple(item for item in batch.items if not isinstance(item, SubmitRun))
             if rest:
-                kept.append(ClientBatch(batch.sender, rest))
+                kept.append(ClientBatch(batch.sender, tuple(rest)))
         self._commands = kept
 
     # -------------------------------------------------------------- the tick
@@ -291,13 +300,20 @@ class Leader:
             self._release_durable()
 
     def _set_timer(self, now_ms: int) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        wait_ms = float(LOOK_ROUND_MS)
+        wait_ms = LOOK_ROUND_MS
         next_ms = self._book.timers.next_ms
         if next_ms is not None:
-            wait_ms = min(wait_ms, max(0.0, next_ms - now_ms))
-        self._timer = self._loop.call_later(wait_ms / 1000, self._wake)
+            wait_ms = min(wait_ms, max(0, next_ms - now_ms))
+        if self._timer is not None:
+            if self._timer_ms <= now_ms + wait_ms:
+                return  # It rings early enough, and a tick too many does no harm.
+            self._timer.cancel()
+        self._timer_ms = now_ms + wait_ms
+        self._timer = self._loop.call_later(wait_ms / 1000, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._wake()
 
     # -------------------------------------------------------------- out
 
@@ -315,11 +331,12 @@ class Leader:
             for agent in dict.fromkeys((*effects.agents_durable, *effects.acks)):
                 seat = self._book.seats.get(agent)
                 same = seat is not None and seat.incarnation == gated.incarnations.get(agent)
-                self._speaker.tell_agent(
-                    agent,
-                    effects.agents_durable.get(agent, ()),
-                    effects.acks.get(agent) if same else None,
-                )
+                orders = effects.agents_durable.get(agent)
+                acked = effects.acks.get(agent) if same else None
+                if orders:
+                    self._speaker.tell_agent(agent, orders, acked)
+                elif acked is not None:
+                    self._speaker.acknowledge(agent, acked)
             for client, replies in effects.clients_durable.items():
                 self._speaker.tell_client(client, replies)
             for run_id in gated.finished:

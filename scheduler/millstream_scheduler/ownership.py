@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from millstream_events.codec import MALFORMED
 from millstream_events.errors import LogUnavailableError, StaleWriterError
 from millstream_events.logs import get_logger
 from millstream_events.ports import Clock, LeaseStore
@@ -29,6 +30,9 @@ class LeaseValue(msgspec.Struct, frozen=True, array_like=True):
     node: str
     nonce: str
     renewals: int
+
+
+_DECODER: Final = msgspec.msgpack.Decoder(LeaseValue)
 
 
 class Lease:
@@ -53,6 +57,9 @@ class Lease:
             try:
                 found = await self._store.read(self._key)
                 revision = 0 if found is None else found[1]
+                if found is not None and self._wrote(found[0]):
+                    self._revision = revision  # The answer to our claim was lost.
+                    return
                 now_ns = self._clock.monotonic_ns()
                 if revision != seen_revision:
                     seen_revision, seen_ns = revision, now_ns
@@ -69,6 +76,7 @@ class Lease:
     async def keep(self) -> str:
         """Renew until that is refused or has failed for too long; return why it ended."""
         renewed_ns = self._clock.monotonic_ns()
+        unclear = False
         while True:
             await asyncio.sleep(self._config.lease_renew_ms / 1000)
             left_s = self._config.lease_giveup_ms / 1000 - self._since_s(renewed_ns)
@@ -81,9 +89,13 @@ class Lease:
                         self._key, self._value(), self._revision
                     )
                 renewed_ns = started_ns
+                unclear = False
             except StaleWriterError:
-                return "another process holds the lease"
+                if not unclear or not await self._is_ours():
+                    return "another process holds the lease"
+                unclear = False
             except (LogUnavailableError, TimeoutError) as exc:
+                unclear = True
                 log.warning("lease_unreachable", why=str(exc) or "no answer in time")
                 if self._since_s(renewed_ns) * 1000 >= self._config.lease_giveup_ms:
                     return "the lease could not be renewed in time"
@@ -94,6 +106,24 @@ class Lease:
             await self._store.delete(self._key, self._revision)
         except LogUnavailableError as exc:
             log.warning("lease_unreachable", why=str(exc))
+
+    async def _is_ours(self) -> bool:
+        """Look whether a renewal without an answer was stored, and take up its revision."""
+        try:
+            async with asyncio.timeout(self._config.lease_renew_ms / 1000):
+                found = await self._store.read(self._key)
+        except (LogUnavailableError, TimeoutError):
+            return False
+        if found is None or not self._wrote(found[0]):
+            return False
+        self._revision = found[1]
+        return True
+
+    def _wrote(self, value: bytes) -> bool:
+        try:
+            return _DECODER.decode(value).nonce == self._nonce
+        except MALFORMED:
+            return False
 
     def _value(self) -> bytes:
         self._renewals += 1

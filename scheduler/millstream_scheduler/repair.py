@@ -52,4 +52,3 @@ def error_of(action: ActionState) -> ErrorRecord:
     if last.error is not None:
         return last.error
     return ErrorRecord("timeout", "MaxRuntimeExceededError", "running for too long")
-

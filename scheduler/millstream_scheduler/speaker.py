@@ -1,6 +1,8 @@
 """What the leader says, packed: one message for each receiver and tick, split at the limit."""
 
+import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from millstream_events import subjects
 from millstream_events.codec import MESSAGE_BYTES_MAX, encode, split
@@ -14,6 +16,9 @@ from millstream_scheduler.book import Book
 
 log = get_logger("scheduler")
 
+#: Longest that an acknowledgement waits for an order to ride with; agents repeat after 2 s.
+ACK_DELAY_S: Final = 0.02
+
 
 class Speaker:
     """Packs and publishes; every message carries the epoch, so a receiver can drop a zombie's."""
@@ -23,6 +28,34 @@ class Speaker:
         self._bus = bus
         self._namespace = endpoint.namespace
         self._shard = endpoint.shard_name
+        self._loop = asyncio.get_running_loop()
+        #: Agents whose acknowledgement has not been said yet.
+        self._unsaid: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def stop(self) -> None:
+        """Say nothing more by itself."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def acknowledge(self, agent: str, acked: int) -> None:
+        """Tell an agent how far its reports are durable, with the next order or soon.
+
+        Nobody waits for it: it only lets the agent forget. A message of its own for each tick
+        would wake the server and the agent once more for every action.
+        """
+        seat = self._book.seats.get(agent)
+        if seat is None:
+            return
+        seat.acked = max(seat.acked, acked)
+        self._unsaid.add(agent)
+        if self._timer is None:
+            self._timer = self._loop.call_later(ACK_DELAY_S, self._say_acks)
+
+    def _say_acks(self) -> None:
+        self._timer = None
+        for agent in sorted(self._unsaid):
+            self.tell_agent(agent, ())
 
     def announce(self, node: str) -> None:
         """Say who leads."""
@@ -32,6 +65,7 @@ class Speaker:
 
     def tell_agent(self, agent: str, orders: Sequence[Order], acked: int | None = None) -> None:
         """Send orders, and how far the agent's reports are durable."""
+        self._unsaid.discard(agent)
         seat = self._book.seats.get(agent)
         if seat is not None:
             if acked is not None:

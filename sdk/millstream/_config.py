@@ -16,6 +16,7 @@ import msgspec
 from millstream._cluster_files import STATE_DIR, endpoint_of_url
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError
+from millstream_events.names import name_flaw
 
 CONFIG_FILE: Final = "millstream.toml"
 #: What marks a project directory.
@@ -53,6 +54,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigError(name, f"must be 0 or more, not {getattr(self, name)}")
         if not self.project or not self.domain:
             raise ConfigError("project" if not self.project else "domain", "must not be empty")
+        for setting, name in (("project", self.project), ("domain", self.domain)):
+            if flaw := name_flaw(name):
+                raise ConfigError(setting, f"must {flaw}")
 
     def where(self) -> Endpoint | None:
         """Return the cluster that was asked for by name, if any.

@@ -240,6 +240,8 @@ class Interface:
                 bound[name] = shape.to_plain(value, sink)
             except Mismatch as problem:
                 raise refuse(problem, name, self.name) from problem.__cause__
+            except RestrictedTypeError as exc:
+                raise RestrictedTypeError(f"{self.name}: {name}: {exc}") from exc.__cause__
             except RecursionError as exc:
                 raise self._refusal(name, "a value with less nesting", "one too deep") from exc
         content = guarded(lambda: pack(bound), "inputs", self.name)

@@ -23,6 +23,7 @@ from millstream._task import Task
 from millstream._unsupported import warn
 from millstream.errors import InitializationError
 from millstream_events.commands import Accepted, RunReleased
+from millstream_events.names import name_flaw
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -175,11 +176,14 @@ def with_runcontext(
         others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
 
     Raises:
-        ValueError: An unknown mode, or `hybrid`.
+        ValueError: An unknown mode, or `hybrid`; a name that is not fit to be one.
         TypeError: An unknown parameter.
     """
     if mode not in (None, "remote", "local"):
         raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
+    for parameter, given_name in (("name", name), ("project", project), ("domain", domain)):
+        if given_name and (flaw := name_flaw(given_name)):
+            raise ValueError(f"{parameter} must {flaw}")
     unknown = sorted(others.keys() - _FLYTE_OPTIONS)
     if unknown:
         raise TypeError(f"with_runcontext() has no parameter {unknown[0]!r}")

@@ -8,6 +8,7 @@ moment. The rules that make every command end exactly once:
 - What comes with a lower epoch than one that was seen is dropped: a deposed leader lies.
 - A watch is repeated every 5 s until the run is over, because a release may be lost as well.
 - A refusal that names a time to wait is not an answer; the command is sent again by then.
+  A full store is one all the same: room comes by somebody's hand, so the caller is told.
 
 Time comes in as an argument, and what is to be sent goes out as bytes.
 """
@@ -42,6 +43,7 @@ REPEAT_FIRST_MS: Final = 1_000
 REPEAT_MAX_MS: Final = 5_000
 #: Between two repetitions of a watch.
 WATCH_EVERY_MS: Final = 5_000
+_STORE_FULL: Final = "storage-full"
 
 
 class Expired(NamedTuple):
@@ -284,7 +286,7 @@ class SessionCore:
             self._take_watch_reply(reply, outcomes)
             return
         if isinstance(reply, Rejected):
-            if reply.retry_after_ms > 0:
+            if reply.retry_after_ms > 0 and reply.code != _STORE_FULL:
                 opened.last = reply
                 self._wait(opened, reply.command, now_ms + reply.retry_after_ms)
                 return

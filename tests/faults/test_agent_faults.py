@@ -13,6 +13,7 @@ from hole_proxy import HoleProxy
 from parts import Parts, parts, record
 
 from millstream_events import model as m
+from millstream_events.phases import State
 
 pytestmark = pytest.mark.chaos
 
@@ -38,7 +39,7 @@ async def test_an_agent_frozen_beyond_the_limit_is_replaced_and_its_late_words_a
         finishing = await made.submit(flow.leaf, 8, 1.0)
         worker = await made.marked("mixed-7")
         await made.marked("leaf-8")
-        await made.until(run, lambda state: state.actions[0].state.name == "RUNNING")
+        await made.until(run, lambda state: state.actions[0].state == State.RUNNING)
         made.agents[0].freeze()
         if worker_too:
             os.kill(worker, signal.SIGSTOP)
@@ -60,7 +61,7 @@ async def test_an_agent_frozen_beyond_the_limit_is_replaced_and_its_late_words_a
         assert [(event.action, event.why) for event in lost] == [(0, "agent-silent")]
         assert lost[0].silence_ms > lost[0].limit_ms == 3_000
         # One step and one child, both of the second attempt.
-        assert len([e for e in events if isinstance(e, m.ActionRequested)]) == 2 - 1
+        assert len([e for e in events if isinstance(e, m.ActionRequested)]) == 1
         assert len([e for e in events if isinstance(e, m.TraceRecorded)]) == 1
         assert made.executions("leaf-7") == {"leaf-7": 1}
         after = await made.submit(flow.chain, 3)
@@ -89,8 +90,7 @@ async def test_a_partition_shorter_than_the_limit_costs_time_only(
             await asyncio.sleep(2.5)
             healed_s = time.monotonic()
             proxy.mute = proxy.hole_up = proxy.hole_down = False
-            seen = (await made.until(run, lambda state: state.rev > 0)).succeeded
-            await made.until(run, lambda state: state.succeeded > seen)
+            await made.next_success(run)
             record(f"agent cut off for 2.5 s ({hole})", time.monotonic() - healed_s)
             assert await made.result(flow.chain, run) == sum(n * n for n in range(length))
             assert set(made.executions("leaf-").values()) == {1}
@@ -122,7 +122,7 @@ async def test_outcomes_that_no_leader_heard_survive_the_agent_that_has_them(
         try:
             for n in range(width):
                 await made.marked(f"end-{n}")
-            end_s = time.monotonic() + 10
+            end_s = time.monotonic() + 30
             while spooled(tmp_path / "a0" / "spool" / "a0.sqlite") < width:
                 assert time.monotonic() < end_s
                 await asyncio.sleep(0.05)

@@ -51,9 +51,7 @@ async def test_a_run_survives_kill_9_and_nothing_finished_runs_again(
 ) -> None:
     client = tree.submit("root", "r", branches=BRANCHES, width=WIDTH)
     async with tree.connected() as connection:
-        await wait_for_run(
-            connection, "r", lambda run: run.rev > 0 and run.succeeded >= succeeded
-        )
+        await wait_for_run(connection, "r", lambda run: run.rev > 0 and run.succeeded >= succeeded)
         killed_ns = time.time_ns()
         if victim == "worker":
             for pid in tree.workers()[:1]:
@@ -145,7 +143,8 @@ async def test_a_parent_killed_with_a_thousand_children_in_flight_re_attaches_to
         entries = await whole_log(connection)
     assert result["outputs"] == [sum(i * i for i in range(width))]
     assert_audit_is_clean(entries)
-    requested = [event for _, _, event in events_of(entries) if isinstance(event, m.ActionRequested)]
+    events = events_of(entries)
+    requested = [event for _, _, event in events if isinstance(event, m.ActionRequested)]
     assert len(requested) == width
     again = {
         event.action

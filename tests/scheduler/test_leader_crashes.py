@@ -56,7 +56,7 @@ async def history(die_at: int, *, lose_in_flight: bool, once: bool = False) -> i
 
 
 async def test_the_undisturbed_script_takes_fewer_steps_than_are_tried() -> None:
-    assert 20 < await history(0, lose_in_flight=False) < STEPS_MAX
+    assert 12 < await history(0, lose_in_flight=False) < STEPS_MAX
 
 
 @pytest.mark.parametrize("once", [False, True])

@@ -39,7 +39,7 @@ def write_run(log: MemoryLog, state: ShardState, number: int) -> None:
     run_id = new_run_id(now_ms=1_700_000_000_000 + number, random_bits=number)
     run = state.runs[run_id] = RunState(run_id)
     event = m.RunCreated(0, run=run_id, task=TaskRef("t"))
-    apply(state, run, event, 1_000)
+    apply(state, run, event, state.ts_ns)
     for frame in seal(state, {run_id: [event]}, [], now_ns=1_000):
         log.append(frame.key, frame.payload, frame.expected_seq, lambda _: None)
 

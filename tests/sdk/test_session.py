@@ -114,6 +114,15 @@ def test_a_busy_leader_is_asked_again_when_it_said_so():
     assert [type(c) for c in flush(core, 310)] == [SubmitRun, WatchRun]
 
 
+def test_a_full_store_is_an_answer_although_room_may_come():
+    core = SessionCore("me.1")
+    core.open(submit(1), expires_ms=NEVER_MS, watch=True)
+    flush(core, 0)
+    full = Rejected(submit(1).command, "storage-full", "full", retry_after_ms=500)
+    assert core.receive(ToClient(1, (full,)), 10) == [full]
+    assert (core.open_count, core.next_due_ms()) == (0, None)
+
+
 def test_a_command_expires_with_the_last_refusal():
     core = SessionCore("me.1")
     core.announce(1)

@@ -29,7 +29,7 @@ MILLSTREAM = str(Path(sys.executable).parent / "millstream")
 SHARD = "lo00"
 #: Bodies write `<name> <attempt>` lines here, fsynced, so that executions are counted apart
 #: from the log.
-FLOW = '''
+FLOW = """
 import asyncio, os, time
 import millstream
 
@@ -76,7 +76,7 @@ async def wide(width: int) -> int:
 async def slow(seconds: float) -> str:
     await asyncio.sleep(seconds)
     return "done"
-'''
+"""
 
 
 def expected_root(branches: int, width: int) -> int:

@@ -18,6 +18,7 @@ class HoleProxy:
         #: Accept new connections and never answer.
         self.mute = False
         self.port = 0
+        self._closed = False
 
     async def start(self) -> "HoleProxy":
         """Listen on a free port."""
@@ -29,8 +30,16 @@ class HoleProxy:
         self._writers.add(writer)
         if self.mute:
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:
+            writer.transport.abort()
+            return
         self._writers.add(far_writer)
+        if self._closed or writer.transport.is_closing():
+            far_writer.transport.abort()
+            writer.transport.abort()
+            return
         for pump in (
             self._pump(reader, far_writer, lambda: self.hole_up),
             self._pump(far_reader, writer, lambda: self.hole_down),
@@ -60,10 +69,13 @@ class HoleProxy:
 
     async def close(self) -> None:
         """Break every connection and listen no more."""
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        self._closed = True
         self.reset()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        # Aborted transports let go of their sockets in the next turns of the loop.
+        await asyncio.sleep(0.01)

@@ -227,9 +227,7 @@ class Rig:
         self.log.told_seq = state.seq
         bus = MortalBus(connection, fuse, self._inspect)
         book = rebuild(state, self.config, bytes([len(self.leaders) + 1]) * 32)
-        leader = Leader(
-            book, self.log, bus, self.clock, endpoint=self.config.endpoint, node="n#1"
-        )
+        leader = Leader(book, self.log, bus, self.clock, endpoint=self.config.endpoint, node="n#1")
         self.leaders.append(leader)
         leader.start()
         if die_at:
@@ -273,9 +271,9 @@ class Rig:
                 run is None or (not run.finished and not run.actions[order.action].terminal)
             ):
                 self.early.append(f"{order}")
-            if isinstance(order, Work) and order.policy and not order.policy.idempotent:
-                if run is None or run.actions[order.action].token != order.token:
-                    self.early.append(f"{order}")
+            once = isinstance(order, Work) and order.policy and not order.policy.idempotent
+            if once and (run is None or run.actions[order.action].token != order.token):
+                self.early.append(f"{order}")
         if self.agent is not None and self.agent.incarnation == to_agent.incarnation:
             self.early += self.agent.undone(to_agent.acked, durable)
 
@@ -376,8 +374,7 @@ class ScriptAgent:
         if work.action:
             return []
         return [
-            child_id(work.id, task_identity=b"c", inputs_hash=b"h", group="", k=k)
-            for k in range(2)
+            child_id(work.id, task_identity=b"c", inputs_hash=b"h", group="", k=k) for k in range(2)
         ]
 
     def _hear(self, message: ToAgent) -> None:

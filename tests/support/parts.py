@@ -23,6 +23,7 @@ from millstream._client import Client
 from millstream._config import Settings
 from millstream._init import Installation
 from millstream._outputs import decoded
+from millstream._reader import read_run
 from millstream._submit import RunOptions, prepare, store_uploads
 from millstream._task import Task
 from millstream_events.commands import RunReleased
@@ -206,6 +207,16 @@ class Parts:
                         return state.runs[run]
         raise AssertionError("the log ended")
 
+    async def succeeded(self, run: str) -> int:
+        """Return how many actions of a run have succeeded by now."""
+        history = await read_run(self.client.log, run)
+        return 0 if history is None else history.state.succeeded
+
+    async def next_success(self, run: str, deadline_s: float = 30.0) -> int:
+        """Wait until one more action than now has succeeded; return how many have."""
+        seen = await self.succeeded(run)
+        return (await self.until(run, lambda state: state.succeeded > seen, deadline_s)).succeeded
+
     async def log(self) -> list[LogEntry]:
         """Return every record."""
         return await whole_log(self.client.connection)  # type: ignore[arg-type]  # it is one
@@ -247,6 +258,11 @@ class Parts:
 def record(what: str, seconds: float) -> None:
     """Print what a fault cost."""
     print(f"\n{what}: next success after {seconds:.2f} s")
+
+
+def within(limit_s: float) -> float:
+    """Return a limit of time, longer where more processes want to run than there are CPUs."""
+    return limit_s * min(20.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
 
 
 def gone(pid: int) -> bool:

@@ -32,8 +32,8 @@ from millstream_events.reports import (
     Credit,
     Failed,
     Forget,
-    Hello,
     Held,
+    Hello,
     Lost,
     RecordTrace,
     Release,
@@ -212,9 +212,7 @@ class SimAgent:
         token = work.token
         if kind == "trace":
             done = Inline("x", call)
-            self.report(
-                RecordTrace(work.run, work.action, token, call, "t", b"", done, None, 1, 2)
-            )
+            self.report(RecordTrace(work.run, work.action, token, call, "t", b"", done, None, 1, 2))
             return
         attempt.waiting.add(call)
         if kind == "timer":
@@ -347,7 +345,8 @@ class World:
             ),
         )
         self.fresh = False
-        self.pending.extend(seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns))
+        state = self.book.state
+        self.pending.extend(seal(state, turn.events, turn.shard_events, now_ns=turn.now_ns))
         for agent, orders in turn.effects.agents_now.items():
             self.tell(agent, orders, None)
         self.gated.append((self.book.state.seq, turn.effects))
@@ -409,7 +408,8 @@ class World:
 
     def fault(self) -> None:
         """Break something."""
-        kind = self.rng.choice(["leader", "agent", "spool", "cut", "dup", "abort", "child", "pause"])
+        kinds = ["leader", "agent", "spool", "cut", "dup", "abort", "child", "pause"]
+        kind = self.rng.choice(kinds)
         agent = self.rng.choice(list(self.agents.values()))
         run = self.rng.choice(self.runs)
         match kind:
@@ -431,9 +431,7 @@ class World:
                 self.commands.append(ClientBatch("me.1", (AbortRun(b"a" * 16, run),)))
             case "child":
                 action = self.rng.randint(0, 4)
-                self.commands.append(
-                    ClientBatch("me.1", (AbortAction(b"b" * 16, run, action),))
-                )
+                self.commands.append(ClientBatch("me.1", (AbortAction(b"b" * 16, run, action),)))
             case "pause":
                 self.commands.append(ClientBatch("me.1", (PauseRun(b"p" * 16, run),)))
                 self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
@@ -504,4 +502,3 @@ def events_of(entries: list[LogEntry]) -> list[tuple[str, object]]:
         for entry in entries
         for event in decode_frame(entry.payload, key=entry.key, seq=entry.seq).events
     ]
-

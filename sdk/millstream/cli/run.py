@@ -19,11 +19,12 @@ from millstream._task import Task
 from millstream._views import Json, View
 from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
 from millstream.cli.loading import find_task, load_module, module_at
-from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED
+from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, UsageError
 from millstream.cli.output import DEFAULTS, Common, cell, emit_one, tell
 from millstream.cli.reach import place_here
 from millstream.errors import BaseRuntimeError
 from millstream_events.errors import ClusterNotReachedError
+from millstream_events.names import name_flaw
 from millstream_events.phases import SUCCESS_PHASES
 
 #: Options of the command itself; True: with a value. A test compares it with `launch`.

@@ -16,13 +16,15 @@ async def child(n: int) -> tuple[float, float]:
 
 
 @env.task
-async def main() -> int:
+async def main() -> bool:
     spans = [
         span
         async for span in millstream.map.aio(child, range(6), concurrency=2)
         if not isinstance(span, Exception)
     ]
-    return max(sum(a <= began < b for a, b in spans) for began, _ in spans)
+    at_once = max(sum(a <= began < b for a, b in spans) for began, _ in spans)
+    # A busy machine may run fewer.
+    return len(spans) == 6 and at_once <= 2
 
 
-EXPECT = 2
+EXPECT = True
