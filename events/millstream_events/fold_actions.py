@@ -160,27 +160,10 @@ def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> 
     action.worker, action.started_ns = event.worker, event.started_ns
     _end(place, action, State.SUCCEEDED)
     if action.cache_key:
-        _put(
-            place.shard,
-            action.cache_key,
-            CacheEntry(place.run.id, event.action, event.output, place.ts_ns),
+        place.shard.cache[action.cache_key] = CacheEntry(
+            place.run.id, event.action, event.output, place.ts_ns
         )
     return True
-
-
-def _put(shard: ShardState, key: bytes, entry: CacheEntry) -> None:
-    """Store a cached success; the newest wins, and of one tick the highest (run, action).
-
-    One tick's runs come in frames of their own, whose order is not the order of its events:
-    what two runs write must not depend on it.
-    """
-    old = shard.cache.get(key)
-    if old is None or _rank(old) < _rank(entry):
-        shard.cache[key] = entry
-
-
-def _rank(entry: CacheEntry) -> tuple[int, str, int]:
-    return entry.stored_ns, entry.run, entry.action
 
 
 def _failed(place: Place, action: ActionState, event: m.AttemptFailed) -> bool:

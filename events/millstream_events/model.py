@@ -32,9 +32,6 @@ class _Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
     source: bytes = b""
 
 
-# ------------------------------------------------------------------ runs: tags 1 to 9
-
-
 class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
     """A run was accepted; its root action (ordinal 0) exists from here on."""
 
@@ -99,9 +96,6 @@ class RunAnnotated(_Fact, frozen=True, array_like=True, tag=6):
 
     entries: tuple[tuple[str, str], ...] = ()
     who: str = ""
-
-
-# ------------------------------------------------------------------ actions: tags 10 to 49
 
 
 class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):
@@ -350,9 +344,6 @@ class CacheReserved(_Fact, frozen=True, array_like=True, tag=36):
 
     key: bytes = b""
     revision: int = 0
-
-
-# ------------------------------------------------------------------ shards: tags 50 to 69
 
 
 class LeaderElected(_Fact, frozen=True, array_like=True, tag=50):

@@ -163,6 +163,12 @@ class Attempt:
             self._host.on_began(self._started_ns)
         try:
             if task.interface.is_async:
+                policy = self._work.policy
+                if policy is not None and policy.runtime_max_ms:
+                    # Code that blocks the loop would keep the news of its start back, and its
+                    # time would never be up: one turn writes the news, the next one sends it.
+                    await asyncio.sleep(0)
+                    await asyncio.sleep(0)
                 value = await task.func(*args, **kwargs)
             else:
                 value = await self._in_thread(task, args, kwargs)

@@ -123,6 +123,8 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
     holding = {held.token: held for held in seat.hello.holding}
     for run, ordinal in live_on(turn, seat.agent):
         action = run.actions[ordinal]
+        if not action.token:
+            continue  # Ended since by what an attempt before it in this list led to.
         if holding.pop(action.token, None) is not None:
             seat.live[action.token] = (run.id, ordinal)
             if action.state == State.ABORTING:
@@ -369,7 +371,8 @@ def _goodbye(turn: Turn, agent: str, report: Goodbye) -> None:
     if seat is None or seat.generation != report.generation:
         return
     for run, ordinal in live_on(turn, agent):
-        give_back(turn, run, ordinal, "draining")
+        if run.actions[ordinal].token:
+            give_back(turn, run, ordinal, "draining")
     del turn.book.seats[agent]
     turn.record_shard(m.PoolDrained(0, pool=seat.hello.pool, agent=agent))
 

@@ -22,7 +22,6 @@ from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
 from millstream_events.ports import Bus, Clock, EventLog
 from millstream_events.reports import AgentBatch
-from millstream_events.seal import seal
 from millstream_events.state import collapse
 from millstream_scheduler.appender import Appender
 from millstream_scheduler.book import Book
@@ -280,7 +279,7 @@ class Leader:
 
     def _carry_out(self, turn: Turn) -> None:
         """Append the tick's frames, then act on them: at once, or behind the last of them."""
-        frames = seal(self._state, turn.events, turn.shard_events, now_ns=turn.now_ns)
+        frames = turn.frames()
         if frames:
             self.events_written += sum(frame.events for frame in frames)
             self._appender.append(frames)

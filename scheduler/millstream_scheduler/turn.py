@@ -9,6 +9,7 @@ from collections import defaultdict
 from millstream_events import model as m
 from millstream_events.fold import apply, apply_shard
 from millstream_events.reports import Order
+from millstream_events.seal import Sealed, seal
 from millstream_events.state import RunState
 from millstream_scheduler.book import Book
 from millstream_scheduler.effects import Effects
@@ -25,9 +26,14 @@ class Turn:
         self.now_ms = self.now_ns // 1_000_000
         #: The leader's own clock, for silences.
         self.monotonic_ns = monotonic_ns
-        #: Events of each run, in order; one frame (or several, when there are many) each.
-        self.events: defaultdict[str, list[m.Event]] = defaultdict(list)
-        self.shard_events: list[m.Event] = []
+        #: Events not sealed yet, of each run in order; one frame each, or several for many.
+        self._events: defaultdict[str, list[m.Event]] = defaultdict(list)
+        self._shard_events: list[m.Event] = []
+        self._frames: list[Sealed] = []
+        #: Cache keys written by events not sealed yet, and the run that wrote each.
+        self._keys: dict[bytes, str] = {}
+        #: Every event of the tick, in order.
+        self.recorded: list[m.Event] = []
         self.effects = Effects()
 
     def record(self, run: RunState, event: m.Event) -> bool:
@@ -39,8 +45,11 @@ class Turn:
             parent_of = run.actions[event.action].parent if known else 0
         was_parent = bool(run.actions) and book.counts(run.actions[parent_of])
         was = known and book.counts(run.actions[event.action])
+        if known and isinstance(event, m.AttemptSucceeded):
+            self._claim(run, run.actions[event.action].cache_key)
         effective = apply(self.state, run, event, self.now_ns)
-        self.events[run.id].append(event)
+        self._events[run.id].append(event)
+        self.recorded.append(event)
         if event.action < len(run.actions):
             delta = book.counts(run.actions[event.action]) - was
             if delta:
@@ -54,7 +63,30 @@ class Turn:
     def record_shard(self, event: m.Event) -> None:
         """Record an event of the shard itself."""
         apply_shard(self.state, event)
-        self.shard_events.append(event)
+        self._shard_events.append(event)
+
+    def frames(self) -> list[Sealed]:
+        """Seal what is recorded and return all frames of the tick, in order. Ends the turn."""
+        self._seal()
+        return self._frames
+
+    def _seal(self) -> None:
+        self._frames += seal(self.state, self._events, self._shard_events, now_ns=self.now_ns)
+        self._events.clear()
+        self._shard_events.clear()
+        self._keys.clear()
+
+    def _claim(self, run: RunState, key: bytes) -> None:
+        """Keep the order of writes to one cache key.
+
+        A tick's frames go run by run, so what two runs write to the shard's own state would
+        replay in another order than it was decided in: the first one's frames are closed.
+        """
+        if not key:
+            return
+        if self._keys.get(key, run.id) != run.id:
+            self._seal()
+        self._keys[key] = run.id
 
     def order_now(self, agent: str, order: Order) -> None:
         """Tell an agent at the end of the tick."""

@@ -13,6 +13,7 @@ from millstream._retry import RetryRequest, TimeoutRequest, retry_of, timeout_of
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
 from millstream._task import AsyncTask, SyncTask, Task, check_others
 from millstream._unsupported import check_settings
+from millstream_events.names import NAME_CHARS_MAX
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -75,6 +76,8 @@ class TaskEnvironment:
         pool: Pool | str | None = None,
         **others: object,
     ) -> None:
+        if len(name) > NAME_CHARS_MAX:
+            raise ValueError(f"an environment name has at most {NAME_CHARS_MAX} characters")
         if _NAME.fullmatch(name) is None:
             raise ValueError(
                 f"the environment name {name!r} is not made of lower-case letters and digits "

@@ -137,6 +137,23 @@ class RunContext:
 run: Final = Runner(RunOptions())
 
 
+def _check_options(
+    mode: str | None, names: Mapping[str, str | None], others: Mapping[str, object]
+) -> None:
+    """Refuse what cannot be used, and warn of what has no effect."""
+    if mode not in (None, "remote", "local"):
+        raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
+    for parameter, given_name in names.items():
+        if given_name and (flaw := name_flaw(given_name)):
+            raise ValueError(f"{parameter} must {flaw}")
+    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
+    if unknown:
+        raise TypeError(f"with_runcontext() has no parameter {unknown[0]!r}")
+    given = sorted(key for key, value in others.items() if value)
+    if given:
+        warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
+
+
 def with_runcontext(
     mode: Mode | None = None,
     *,
@@ -179,17 +196,7 @@ def with_runcontext(
         ValueError: An unknown mode, or `hybrid`; a name that is not fit to be one.
         TypeError: An unknown parameter.
     """
-    if mode not in (None, "remote", "local"):
-        raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
-    for parameter, given_name in (("name", name), ("project", project), ("domain", domain)):
-        if given_name and (flaw := name_flaw(given_name)):
-            raise ValueError(f"{parameter} must {flaw}")
-    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
-    if unknown:
-        raise TypeError(f"with_runcontext() has no parameter {unknown[0]!r}")
-    given = sorted(key for key, value in others.items() if value)
-    if given:
-        warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
+    _check_options(mode, {"name": name, "project": project, "domain": domain}, others)
     limit = deadline if deadline is not None else timeout
     return RunContext(
         RunOptions(

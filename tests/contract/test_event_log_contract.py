@@ -176,7 +176,7 @@ async def test_follow_yields_what_is_there_and_then_what_comes(rig, key, within)
     async def follow() -> None:
         async with aclosing(log.follow(1, key=key)) as entries:
             async for entry in entries:
-                seen.append(entry.seq)  # noqa: PERF401 (it never ends)
+                seen.append(entry.seq)
 
     following = asyncio.create_task(follow())
     wanted = [2, 3, 4] if key is None else [2, 4]
@@ -213,7 +213,7 @@ async def test_follow_neither_skips_nor_repeats_when_it_starts_amid_a_flood(rig,
     async def follow() -> None:
         async with aclosing(log.follow(0)) as entries:
             async for entry in entries:
-                seen.append(entry.seq)  # noqa: PERF401 (it never ends)
+                seen.append(entry.seq)
 
     following = asyncio.create_task(follow())
     async with asyncio.timeout(20):
@@ -259,7 +259,7 @@ async def test_follow_goes_on_after_the_servers_return(breakable, within, key):
     async def follow() -> None:
         async with aclosing(follower.follow(0, key=key)) as entries:
             async for entry in entries:
-                seen.append(entry.seq)  # noqa: PERF401 (it never ends)
+                seen.append(entry.seq)
 
     following = asyncio.create_task(follow())
     await within(lambda: seen == [1, 2, 3])

@@ -20,6 +20,8 @@ async def test_a_body_that_kills_its_worker_fails_after_its_retries_and_harms_no
 ) -> None:
     async with parts(tmp_path) as made:
         await made.warm(flow.leaf, 0)
+        neighbours = [await made.submit(flow.leaf, n + 1, 0.3) for n in range(3)]
+        await made.marked("leaf-3")
         began_s = time.monotonic()
         run = await made.submit(flow.killer)
         release = await made.released(run)
@@ -28,6 +30,9 @@ async def test_a_body_that_kills_its_worker_fails_after_its_retries_and_harms_no
         assert release.error is not None
         assert (release.error.kind, release.error.type) == ("system", "WorkerCrashedError")
         assert made.executions("killer") == {"killer": 4}  # One, and three system retries.
+        # They shared the worker that died first; none of them pays for it with its result.
+        for n, neighbour in enumerate(neighbours):
+            assert await made.result(flow.leaf, neighbour) == (n + 1) ** 2
         healthy_s = time.monotonic()
         after = await made.submit(flow.fan, 8)
         assert await made.result(flow.fan, after) == sum(n * n for n in range(8))

@@ -331,18 +331,6 @@ def test_a_thousand_levels_of_nesting_are_fine(tree: DevTree, task: str):
     assert answer(tree, f"print(json.dumps(flyte.run(bad.{task}, 1000).result()))") == 1000
 
 
-def test_more_blocked_threads_than_a_worker_has_are_refused_by_name(tree: DevTree):
-    body = """
-try:
-    flyte.run(bad.deep_sync, 6000).result()
-except flyte.errors.NestingTooDeepError as exc:
-    print(json.dumps([exc.limit > 0, str(exc)]))
-"""
-    limited, text = answer(tree, body)
-    assert limited
-    assert "async def" in text
-
-
 def wait_for_end(pid: int, deadline_s: float) -> float:
     """Return how long a process still ran."""
     began = time.monotonic()
@@ -363,7 +351,8 @@ print(json.dumps([run.phase, time.monotonic() - began]))
     phase, took_s = answer(tree, body)
     assert phase == "TIMED_OUT"
     assert took_s < 1 + 2
-    assert wait_for_end(int(mark.read_text()), 8) < 7
+    # Told to end at its timeout, killed at the end of its grace.
+    assert wait_for_end(int(mark.read_text()), GRACE_S + 5) < GRACE_S + 2
 
 
 def test_an_aborted_task_that_never_looks_up_is_ended_within_its_grace(tree: DevTree):

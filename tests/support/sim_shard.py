@@ -91,12 +91,12 @@ class Shard:
                 reconnected=reconnected,
             ),
         )
-        frames = seal(self.book.state, turn.events, turn.shard_events, now_ns=turn.now_ns)
+        frames = turn.frames()
         for frame in frames:
             self.log.append(LogEntry(len(self.log) + 1, frame.key, frame.payload))
         if self.replays:
             assert state_hash(self.book.state) == state_hash(self.replayed())
-        self.events: list[Event] = [e for each in turn.events.values() for e in each]
+        self.events: list[Event] = turn.recorded
         return turn.effects
 
     def join(self, agent: str = "a", *, credit: int = 8, pool: str = "default") -> Effects:

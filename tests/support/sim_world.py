@@ -8,7 +8,6 @@ the seed, so a failing seed is its own reproduction.
 import random
 from collections import deque
 
-from millstream_events.codec import decode_frame
 from millstream_events.commands import (
     AbortAction,
     AbortRun,
@@ -64,21 +63,25 @@ class Attempt:
     def __init__(self, work: Work) -> None:
         self.work = work
         self.known = {entry.id: entry for entry in work.journal}
-        self.script = random.Random(work.id + b"script")
+        # The root's id is the same in every run, so the run is part of the seed.
+        self.seed = work.run.encode() + work.id
+        self.script = random.Random(self.seed + b"script")
         self.steps: list[tuple[str, bytes]] = []
+        self.counts: dict[bytes, int] = {}
         #: Seeds are ids, so every attempt of an action makes the same calls.
         depth = len(work.task.name)
         for k in range(self.script.choice([0, 0, 1, 2, 3]) if depth < 4 else 0):
             kind = self.script.choice(["child", "child", "trace", "timer"])
             identity = (kind + work.task.name).encode()
             call = child_id(work.id, task_identity=identity, inputs_hash=b"i", group="", k=k)
+            self.counts[call] = k
             self.steps.append((kind, call))
         self.waiting: set[bytes] = set()
         self.cancelled = False
 
     def fails(self) -> bool:
         """Whether this attempt ends with an error: some do, on their first attempts."""
-        return random.Random(self.work.id + b"fate").random() < 0.25 and self.work.attempt < 3
+        return random.Random(self.seed + b"fate").random() < 0.25 and self.work.attempt < 3
 
 
 class SimAgent:
@@ -230,6 +233,7 @@ class SimAgent:
                 task,
                 None,
                 b"i",
+                k=attempt.counts[call],
                 policy=self.world.policy(call),
                 cache_key=call if call[0] % 7 == 0 else b"",
             )
@@ -345,8 +349,7 @@ class World:
             ),
         )
         self.fresh = False
-        state = self.book.state
-        self.pending.extend(seal(state, turn.events, turn.shard_events, now_ns=turn.now_ns))
+        self.pending.extend(turn.frames())
         for agent, orders in turn.effects.agents_now.items():
             self.tell(agent, orders, None)
         self.gated.append((self.book.state.seq, turn.effects))
@@ -493,12 +496,3 @@ class World:
             for n, action in enumerate(run.actions)
             if not action.terminal
         ]
-
-
-def events_of(entries: list[LogEntry]) -> list[tuple[str, object]]:
-    """Return every event of a log with its key."""
-    return [
-        (entry.key, event)
-        for entry in entries
-        for event in decode_frame(entry.payload, key=entry.key, seq=entry.seq).events
-    ]

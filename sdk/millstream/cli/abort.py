@@ -2,11 +2,11 @@
 
 from millstream._client import Client
 from millstream.cli.outcome import DONE
-from millstream.cli.output import DEFAULTS, Common, emit_one
+from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
 from millstream.cli.reach import Reached, on_cluster, ordinal_of
 
 
-def abort_run(name: str, /, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def abort_run(name: str, /, *, reason: str = "", common: OutputOptions = DEFAULTS) -> int:
     """End a run and everything in it.
 
     Args:
@@ -25,7 +25,9 @@ def abort_run(name: str, /, *, reason: str = "", common: Common = DEFAULTS) -> i
     return DONE
 
 
-def abort_action(run: str, action: str, /, *, reason: str = "", common: Common = DEFAULTS) -> int:
+def abort_action(
+    run: str, action: str, /, *, reason: str = "", common: OutputOptions = DEFAULTS
+) -> int:
     """End one action of a run, and everything below it.
 
     Args:

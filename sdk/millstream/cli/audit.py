@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from millstream._reader import read_entries
 from millstream._views import Json, View
 from millstream.cli.outcome import DIFFERENCES, DONE, UsageError
-from millstream.cli.output import DEFAULTS, Common, emit, emit_one, tell
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one, tell
 from millstream.cli.reach import Reached, on_cluster
 from millstream_events.audit import LogAudit
 from millstream_events.audit_records import AuditReport
@@ -22,7 +22,7 @@ def audit(
     *,
     every: Annotated[bool, Parameter(name="--all", negative="")] = False,
     quiescent: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Check the invariants of one run, or of the whole log; exit 6 when one is broken.
 

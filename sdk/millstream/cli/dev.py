@@ -16,7 +16,7 @@ from millstream._cluster_start import ClusterSettings, plan_cluster, take_lock
 from millstream._supervisor import supervise
 from millstream._views import View
 from millstream.cli.outcome import DONE
-from millstream.cli.output import DEFAULTS, Common, emit_one, tell
+from millstream.cli.output import DEFAULTS, OutputOptions, emit_one, tell
 from millstream.cli.reach import place_here
 from millstream_events.errors import StoreInUseError
 from millstream_events.nats_server import StoreLock
@@ -37,7 +37,7 @@ def dev(
     workers: int = 0,
     durability: Durability = "interval",
     no_console: Annotated[bool, Parameter(name="--no-console", negative="")] = False,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a cluster for this directory until Ctrl-C: server, scheduler and agent.
 
@@ -72,7 +72,7 @@ def dev(
     return DONE
 
 
-def _detached(project_dir: Path, settings: ClusterSettings, common: Common) -> int:
+def _detached(project_dir: Path, settings: ClusterSettings, common: OutputOptions) -> int:
     running = asyncio.run(find_cluster(project_dir))
     if running is not None and running.pids.dev is not None:
         tell(f"runs already (process {running.pids.dev})")
@@ -103,7 +103,7 @@ def _lock(project_dir: Path) -> StoreLock:
     raise StoreInUseError(str(layout.state), owner)
 
 
-def _show(ready: Ready, common: Common) -> None:
+def _show(ready: Ready, common: OutputOptions) -> None:
     emit_one(dev_view(ready), common.output, name="nats")
 
 

@@ -14,7 +14,7 @@ import msgspec
 from millstream._cluster_probe import describe, open_probe
 from millstream._views import View
 from millstream.cli.outcome import DONE, FAILED
-from millstream.cli.output import DEFAULTS, Common, emit
+from millstream.cli.output import DEFAULTS, OutputOptions, emit
 from millstream.cli.reach import Reached, place_here, reached
 from millstream_events.errors import MillstreamError
 from millstream_events.nats_server import VERSION_MIN, find_nats_server
@@ -63,7 +63,7 @@ class _StreamTime(msgspec.Struct, frozen=True):
     ts: datetime | None = None
 
 
-def doctor(*, common: Common = DEFAULTS) -> int:
+def doctor(*, common: OutputOptions = DEFAULTS) -> int:
     """Check the server, its store, the clock, the pools and the disk; exit 1 if one fails."""
     findings = asyncio.run(_examine())
     rows: list[View] = [dict(finding._asdict()) for finding in findings]

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from millstream._reader import follow_run, list_runs
 from millstream._views import Json, View, action_view, event_views, run_view, show_time, value_view
 from millstream.cli.outcome import DONE
-from millstream.cli.output import DEFAULTS, Common, emit, emit_line, emit_one, tell
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, tell
 from millstream.cli.reach import Reached, on_cluster, ordinal_of
 from millstream_events.codec import decode_frame
 from millstream_events.errors import LogCorruptError
@@ -48,7 +48,7 @@ _LOGS_LOOK_S: Final = 0.2
 Limit = Annotated[int, Parameter(name="--limit")]
 
 
-def get_run(name: str = "", /, *, limit: Limit = 0, common: Common = DEFAULTS) -> int:
+def get_run(name: str = "", /, *, limit: Limit = 0, common: OutputOptions = DEFAULTS) -> int:
     """Show runs, newest first, or one run.
 
     Args:
@@ -71,7 +71,7 @@ def get_run(name: str = "", /, *, limit: Limit = 0, common: Common = DEFAULTS) -
     return DONE
 
 
-def get_action(run: str, action: str = "", /, *, common: Common = DEFAULTS) -> int:
+def get_action(run: str, action: str = "", /, *, common: OutputOptions = DEFAULTS) -> int:
     """Show the actions of a run, or one of them.
 
     Args:
@@ -99,7 +99,7 @@ def get_event(
     /,
     *,
     follow: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show the events of a run as they were logged.
 
@@ -129,7 +129,7 @@ def get_event(
     return DONE
 
 
-def get_io(run: str, action: str = "a0", /, *, common: Common = DEFAULTS) -> int:
+def get_io(run: str, action: str = "a0", /, *, common: OutputOptions = DEFAULTS) -> int:
     """Show the inputs and outputs of an action.
 
     Args:
@@ -161,7 +161,7 @@ def get_logs(
     /,
     *,
     follow: Annotated[bool, Parameter(negative="")] = False,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show what the tasks of a run printed.
 
@@ -214,7 +214,7 @@ async def _over(place: Reached, run: str) -> None:
     await asyncio.sleep(2 * _LOGS_LOOK_S)
 
 
-def _print_batch(batch: OutputBatch, common: Common) -> None:
+def _print_batch(batch: OutputBatch, common: OutputOptions) -> None:
     if batch.dropped:
         tell(f"{batch.dropped} lines of {show_action(batch.action)} were dropped")
     for line in batch.lines:

@@ -6,7 +6,7 @@ from millstream._cluster_files import Pids, url_of_endpoint
 from millstream._cluster_probe import describe
 from millstream._views import Json, View
 from millstream.cli.outcome import DONE
-from millstream.cli.output import DEFAULTS, Common, emit, emit_one
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
 from millstream.cli.reach import Reached, on_cluster
 from millstream_events.commands import AgentDescribed, ShardDescribed
 from millstream_events.errors import ClusterNotReachedError
@@ -16,13 +16,13 @@ _DESCRIBE_S: Final = 2.0
 _POOL_COLUMNS: Final = ("pool", "region", "agents", "slots", "running", "workers")
 
 
-def get_cluster(*, common: Common = DEFAULTS) -> int:
+def get_cluster(*, common: OutputOptions = DEFAULTS) -> int:
     """Show the cluster: where it is reached, who leads, which agents and processes it has."""
     emit_one(on_cluster(_cluster_view, live=True), common.output, name="nats")
     return DONE
 
 
-def get_pool(name: str = "", /, *, common: Common = DEFAULTS) -> int:
+def get_pool(name: str = "", /, *, common: OutputOptions = DEFAULTS) -> int:
     """Show the pools and what they offer.
 
     Args:

@@ -18,7 +18,7 @@ _CELL_CHARS_MAX: Final = 60
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class Common:
+class OutputOptions:
     """Options of every command."""
 
     output: Annotated[Format, Parameter(name=["--output", "-o"])] = "table"
@@ -34,7 +34,7 @@ class Common:
 
 
 #: No option given.
-DEFAULTS: Final = Common()
+DEFAULTS: Final = OutputOptions()
 
 
 def emit(rows: Iterable[View], form: Format, *, columns: Sequence[str], name: str = "name") -> None:

@@ -7,7 +7,7 @@ from cyclopts import Parameter
 from millstream._reader import At, read_run
 from millstream._views import View, action_view, parse_time, run_view
 from millstream.cli.outcome import DONE, NotFoundError, UsageError
-from millstream.cli.output import DEFAULTS, Common, emit, emit_one
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
 from millstream.cli.reach import Reached, on_cluster
 from millstream_events.state import run_hash
 
@@ -19,7 +19,7 @@ def replay(
     /,
     *,
     at: Annotated[str, Parameter(name="--at")] = "",
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Fold a run's log again, up to a revision or a time.
 

@@ -20,7 +20,7 @@ from millstream._views import Json, View
 from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, UsageError
-from millstream.cli.output import DEFAULTS, Common, cell, emit_one, tell
+from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
 from millstream.cli.reach import place_here
 from millstream.errors import BaseRuntimeError
 from millstream_events.errors import ClusterNotReachedError
@@ -91,7 +91,7 @@ def launch(
     domain: str = "",
     slots: int = 0,
     workers: int = 0,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
 
@@ -112,6 +112,9 @@ def launch(
         workers: Warm workers, if a cluster has to be started.
         common: Options of every command.
     """
+    for option, given in (("--name", name), ("--project", project), ("--domain", domain)):
+        if given and (flaw := name_flaw(given)):
+            raise UsageError(f"{option} must {flaw}")
     found = find_task(load_module(file), task)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir, own_root = place_here().project_dir, module_at(file).root
@@ -141,7 +144,7 @@ def launch(
 
 
 def _run_here(
-    start: Runner, task: Task[..., Any], values: Mapping[str, object], common: Common
+    start: Runner, task: Task[..., Any], values: Mapping[str, object], common: OutputOptions
 ) -> int:
     try:
         # The tasks print here too, and stdout is for the result alone.
@@ -180,7 +183,7 @@ def progress(counts: Json) -> str:
     return f"{text}, {number['failed']} failed" if number["failed"] else text
 
 
-def _report(run: Run[Any], common: Common) -> int:
+def _report(run: Run[Any], common: OutputOptions) -> int:
     details = run.details()
     succeeded = details["phase"] in SUCCESS_PHASES
     outputs = [plain(value) for value in run.outputs()] if succeeded else []
@@ -200,7 +203,7 @@ def _view(run: Run[Any], details: View, outputs: list[Json]) -> View:
     }
 
 
-def _print(view: View, common: Common) -> None:
+def _print(view: View, common: OutputOptions) -> None:
     if common.output in {"table", "wide"}:
         outputs = view["outputs"]
         assert isinstance(outputs, list)
@@ -219,7 +222,7 @@ def _print(view: View, common: Common) -> None:
         emit_one(view, common.output, name="run")
 
 
-def _local_failure(error: BaseRuntimeError, common: Common) -> int:
+def _local_failure(error: BaseRuntimeError, common: OutputOptions) -> int:
     record: View = {"kind": error.kind, "type": error.code, "message": str(error)}
     view: View = {
         "run": None,

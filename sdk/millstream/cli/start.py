@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from millstream._cluster import find_cluster
 from millstream._cluster_files import STATE_DIR, endpoint_of_url, url_of_endpoint, write_private
 from millstream.cli.outcome import DONE, FAILED, UsageError
-from millstream.cli.output import DEFAULTS, Common, emit_one
+from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
 from millstream.cli.reach import place_here
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ClusterNotReachedError
@@ -32,7 +32,7 @@ def start_nats(
     port: int = 4222,
     data_dir: Path | None = None,
     durability: Durability = "interval",
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a nats-server for Millstream on this machine's loopback.
 
@@ -71,7 +71,7 @@ def start_scheduler(
     nats: _Nats = "",
     node: str = "",
     data_dir: Path | None = None,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> NoReturn:
     """Run a scheduler: it leads the shard, or stands by for the one that does.
 
@@ -99,7 +99,7 @@ def start_pool(
     workers: int = 0,
     nats: _Nats = "",
     data_dir: Path | None = None,
-    common: Common = DEFAULTS,
+    common: OutputOptions = DEFAULTS,
 ) -> NoReturn:
     """Run an agent on this machine, as a member of a pool.
 

@@ -3,13 +3,13 @@
 from millstream._reader import follow_run
 from millstream._views import View, run_view
 from millstream.cli.outcome import DONE, RUN_FAILED
-from millstream.cli.output import DEFAULTS, Common, emit_line
+from millstream.cli.output import DEFAULTS, OutputOptions, emit_line
 from millstream.cli.reach import Reached, on_cluster
 from millstream.cli.run import progress
 from millstream_events.phases import SUCCESS_PHASES
 
 
-def watch(run: str, /, *, common: Common = DEFAULTS) -> int:
+def watch(run: str, /, *, common: OutputOptions = DEFAULTS) -> int:
     """Show a run each time that something changes; exit 5 if it does not succeed.
 
     Args:
@@ -35,7 +35,7 @@ def watch(run: str, /, *, common: Common = DEFAULTS) -> int:
     return DONE if phase in SUCCESS_PHASES else RUN_FAILED
 
 
-def _show(view: View, common: Common) -> None:
+def _show(view: View, common: OutputOptions) -> None:
     if common.output in {"table", "wide"}:
         print(f"{view['name']}  {view['phase']}  {progress(view['actions'])}", flush=True)
     elif common.output == "name":
