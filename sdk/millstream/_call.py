@@ -40,7 +40,7 @@ from millstream_events.values import (
 R = TypeVar("R")
 
 #: How often a thread that waits looks whether its attempt has been told to end.
-_CANCEL_LOOK_S: Final = 1.0
+_CANCEL_LOOK_S: Final = 5.0
 
 
 class Scope(NamedTuple):

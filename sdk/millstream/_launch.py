@@ -176,10 +176,9 @@ def with_runcontext(
 
     Args:
         mode: `local`: in this process, on a log in memory, so that breakpoints work.
-        name: Unique inside the project. The same name with the same task, code and inputs
-            returns the same run; with others it is refused.
-        project: Instead of the configured one.
-        domain: Instead of the configured one.
+        name: Unique in the project: asked for again with the same task, code and inputs, it
+            is the same run; with others it is refused.
+        project, domain: Instead of the configured ones.
         env_vars: Added to those of the root task.
         labels: For finding runs.
         queue: Instead of the root task's own.

@@ -112,9 +112,7 @@ def launch(
         workers: Warm workers, if a cluster has to be started.
         common: Options of every command.
     """
-    for option, given in (("--name", name), ("--project", project), ("--domain", domain)):
-        if given and (flaw := name_flaw(given)):
-            raise UsageError(f"{option} must {flaw}")
+    _check_names({"--name": name, "--project": project, "--domain": domain})
     found = find_task(load_module(file), task)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir, own_root = place_here().project_dir, module_at(file).root
@@ -141,6 +139,12 @@ def launch(
         emit_one(_view(started, started.details(), []), common.output, name="run")
         return DONE
     return _report(started, common)
+
+
+def _check_names(names: Mapping[str, str]) -> None:
+    for option, given in names.items():
+        if given and (flaw := name_flaw(given)):
+            raise UsageError(f"{option} must {flaw}")
 
 
 def _run_here(
