@@ -39,7 +39,8 @@ from millstream_events.values import (
 
 R = TypeVar("R")
 
-#: How often a thread that waits looks whether its attempt has been told to end.
+#: How often a thread that waits looks whether its attempt has been told to end. Its host ends
+#: its calls then, so this is the net below; and a worker may hold thousands of such threads.
 _CANCEL_LOOK_S: Final = 5.0
 
 

@@ -176,14 +176,14 @@ def with_runcontext(
 
     Args:
         mode: `local`: in this process, on a log in memory, so that breakpoints work.
-        name: Unique in the project: asked for again with the same task, code and inputs, it
-            is the same run; with others it is refused.
-        project, domain: Instead of the configured ones.
+        name: Unique in the project. With the same task, code and inputs it is the same run.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
         env_vars: Added to those of the root task.
         labels: For finding runs.
         queue: Instead of the root task's own.
-        overwrite_cache: Run the root task although its result is cached.
-        disable_run_cache: Neither look the root task up in the cache nor store its result.
+        overwrite_cache: Run the root task though its result is cached.
+        disable_run_cache: Neither look the root task up nor store its result.
         custom_context: Strings that all actions of the run see.
         deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
         timeout: The same, under Flyte's other word for it.

@@ -64,6 +64,9 @@ async def test_an_agent_frozen_beyond_the_limit_is_replaced_and_its_late_words_a
         assert len([e for e in events if isinstance(e, m.ActionRequested)]) == 1
         assert len([e for e in events if isinstance(e, m.TraceRecorded)]) == 1
         assert made.executions("leaf-7") == {"leaf-7": 1}
+        # The old body did go on and speak: without that there was nothing to refuse.
+        steps = [pid for what, pid in made.trail if what == "step-7"]
+        assert len(steps) == len(set(steps)) == 2
         after = await made.submit(flow.chain, 3)
         assert await made.result(flow.chain, after) == 5
         await made.audited()
@@ -118,21 +121,25 @@ async def test_outcomes_that_no_leader_heard_survive_the_agent_that_has_them(
         for n in range(width):
             await made.marked(f"leaf-{n}")
         await made.until(run, lambda state: len(state.actions) == width + 1)
-        made.schedulers[0].freeze()
-        try:
-            for n in range(width):
-                await made.marked(f"end-{n}")
-            end_s = time.monotonic() + 30
-            while spooled(tmp_path / "a0" / "spool" / "a0.sqlite") < width:
-                assert time.monotonic() < end_s
-                await asyncio.sleep(0.05)
-            made.agents[0].kill()
-        finally:
-            made.schedulers[0].thaw()
+        # Killed, not frozen: a frozen one would read the reports from its socket afterwards.
+        made.schedulers[0].kill()
+        for n in range(width):
+            await made.marked(f"end-{n}")
+        end_s = time.monotonic() + 30
+        while spooled(tmp_path / "a0" / "spool" / "a0.sqlite") < width:
+            assert time.monotonic() < end_s
+            await asyncio.sleep(0.05)
+        made.agents[0].kill()
+        ended = [e for e in await made.events(run) if isinstance(e, m.AttemptSucceeded)]
+        assert not ended, "the log knows already, so nothing would show that the spool does"
+        made.schedulers[0].start()
         made.agents[0].start()
         started_s = time.monotonic()
         assert await made.result(flow.fan, run) == sum(n * n for n in range(width))
-        record("agent killed with 4 outcomes unheard", time.monotonic() - started_s)
+        print(
+            f"\nscheduler and agent started, 4 outcomes in the spool: the run ended after "
+            f"{time.monotonic() - started_s:.2f} s"
+        )
         counts = made.executions("leaf-")
         assert set(counts.values()) == {1}, counts
         assert made.executions("fan") == {"fan": 2}

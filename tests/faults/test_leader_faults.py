@@ -10,9 +10,10 @@ from pathlib import Path
 
 import fault_flow as flow
 import pytest
-from parts import SHARD, Part, Parts, parts, record, within
+from parts import SHARD, Part, Parts, free_port, parts, record
 
 from millstream_events import model as m
+from millstream_events.nats_server import NatsServerOptions
 from millstream_events.state import ShardState, state_hash
 from millstream_scheduler.snapshot import load_for, snapshot_path
 from millstream_scheduler.takeover import catch_up
@@ -36,14 +37,19 @@ async def elected_after(made: Parts, elections: int, deadline_s: float = 30.0) -
 
 
 async def test_ten_leaders_killed_in_a_row_are_replaced_within_3_s_each(tmp_path: Path) -> None:
-    length = 4 * KILLS + 5
-    async with parts(tmp_path, schedulers=2) as made:
+    length = 60 * KILLS
+    port = free_port()
+    options = NatsServerOptions(monitoring_port=port)
+    async with parts(tmp_path, schedulers=2, options=options) as made:
         await made.warm(flow.chain, 0)
-        run = await made.submit(flow.chain, length, 0.03)
+        run = await made.submit(flow.chain, length, 0.01)
         await made.next_success(run)
         took_s: list[float] = []
         for _ in range(KILLS):
             leader = await made.leader()
+            (standby,) = (part for part in made.schedulers if part is not leader)
+            # One that is still starting is no standby: its start would be measured.
+            await made.seeks(standby, port)
             elections = len(await epochs(made))
             leader.kill()
             killed_s = time.monotonic()
@@ -53,8 +59,9 @@ async def test_ten_leaders_killed_in_a_row_are_replaced_within_3_s_each(tmp_path
             took_s.append(time.monotonic() - killed_s)
         record("kill -9 of the leader, standby there, worst of 10", max(took_s))
         print("takeovers:", ", ".join(f"{each:.2f}" for each in sorted(took_s)))
+        assert max(took_s) <= 3, took_s
+        assert await made.succeeded(run) < length, "the run was over before the last kill"
         assert await made.result(flow.chain, run) == sum(n * n for n in range(length))
-        assert max(took_s) <= within(3), took_s
         assert set(made.executions("leaf-").values()) == {1}
         await made.audited()
         found = await epochs(made)
@@ -87,7 +94,7 @@ async def test_a_frozen_leader_that_wakes_up_is_refused_and_obeyed_by_nobody(
             zombie.thaw()
             woken_s = time.monotonic()
             while stood_down(zombie) == before:
-                assert time.monotonic() - woken_s < within(5), zombie.printed
+                assert time.monotonic() - woken_s < 5, zombie.printed
                 await asyncio.sleep(0.02)
             print(f"the zombie stood down after {time.monotonic() - woken_s:.2f} s")
             assert (await made.leader()) is not zombie

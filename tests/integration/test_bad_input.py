@@ -13,7 +13,7 @@ import pytest
 from dev_tree import DevTree, dev_tree
 
 #: For anything that a program here does; the machine may be busy.
-DEADLINE_S = 90
+DEADLINE_S = 180
 #: What an aborted attempt is given before its process is killed (`Policy.grace_ms`).
 GRACE_S = 10
 
@@ -329,6 +329,19 @@ def test_ten_thousand_children_at_once(tree: DevTree):
 @pytest.mark.parametrize("task", ["deep", "deep_sync"])
 def test_a_thousand_levels_of_nesting_are_fine(tree: DevTree, task: str):
     assert answer(tree, f"print(json.dumps(flyte.run(bad.{task}, 1000).result()))") == 1000
+
+
+@pytest.mark.slow
+def test_more_blocked_threads_than_a_worker_has_are_refused_by_name(tree: DevTree):
+    body = """
+try:
+    flyte.run(bad.deep_sync, 2100).result()
+except flyte.errors.NestingTooDeepError as exc:
+    print(json.dumps([exc.limit, str(exc)]))
+"""
+    limit, text = answer(tree, body)
+    assert limit == 2000
+    assert "async def" in text
 
 
 def wait_for_end(pid: int, deadline_s: float) -> float:

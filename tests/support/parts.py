@@ -7,11 +7,14 @@ through the log or the client, with a deadline.
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -162,6 +165,23 @@ class Parts:
         node = described.leader.partition("#")[0]
         return next(part for part in self.schedulers if part.name == node)
 
+    async def seeks(self, part: Part, monitoring_port: int, deadline_s: float = 30.0) -> None:
+        """Wait until the server has heard a scheduler ask twice more: it polls the lease."""
+        url = f"http://127.0.0.1:{monitoring_port}/connz"
+        first: dict[int, int] = {}
+        end_s = time.monotonic() + deadline_s
+        while time.monotonic() < end_s:
+            with await asyncio.to_thread(urllib.request.urlopen, url) as answer:
+                found = json.loads(answer.read())["connections"]
+            for each in found:
+                # A connection of the same name that was killed may linger: it asks nothing.
+                if each.get("name") == part.name and (
+                    each["in_msgs"] >= first.setdefault(each["cid"], each["in_msgs"]) + 2
+                ):
+                    return
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"{part.name} does not seek the lease")
+
     # ------------------------------------------------------------ runs
 
     async def submit(
@@ -260,9 +280,11 @@ def record(what: str, seconds: float) -> None:
     print(f"\n{what}: next success after {seconds:.2f} s")
 
 
-def within(limit_s: float) -> float:
-    """Return a limit of time, longer where more processes want to run than there are CPUs."""
-    return limit_s * min(20.0, max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)))
+def free_port() -> int:
+    """Return a loopback port that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def gone(pid: int) -> bool:

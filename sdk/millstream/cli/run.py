@@ -135,10 +135,7 @@ def launch(
             _wait(started, follow=follow)
     except KeyboardInterrupt:
         _interrupted(started, embedded=embedded)
-    if detach:
-        emit_one(_view(started, started.details(), []), common.output, name="run")
-        return DONE
-    return _report(started, common)
+    return _report(started, common, detached=detach)
 
 
 def _check_names(names: Mapping[str, str]) -> None:
@@ -156,7 +153,7 @@ def _run_here(
             run = start(task, **values)
     except BaseRuntimeError as exc:
         return _local_failure(exc, common)
-    return _report(run, common)
+    return _report(run, common, detached=False)
 
 
 def _is_embedded() -> bool:
@@ -187,8 +184,11 @@ def progress(counts: Json) -> str:
     return f"{text}, {number['failed']} failed" if number["failed"] else text
 
 
-def _report(run: Run[Any], common: OutputOptions) -> int:
+def _report(run: Run[Any], common: OutputOptions, *, detached: bool) -> int:
     details = run.details()
+    if detached:
+        emit_one(_view(run, details, []), common.output, name="run")
+        return DONE
     succeeded = details["phase"] in SUCCESS_PHASES
     outputs = [plain(value) for value in run.outputs()] if succeeded else []
     _print(_view(run, details, outputs), common)
