@@ -98,6 +98,9 @@ class MemoryBus:
         if fault is MessageFault.TWICE:
             self._switch.deliver(subject, payload)
 
+    def flush(self) -> None:
+        """Do nothing: a message is on its way as soon as it is published."""
+
     def subscribe(self, subject: str, sink: Sink) -> Callable[[], None]:
         """Call `sink` for each message; see `Bus.subscribe`."""
         live = True

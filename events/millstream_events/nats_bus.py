@@ -27,6 +27,10 @@ class NatsBus:
         if not self._wire.publish(subject, payload):
             self.dropped += 1
 
+    def flush(self) -> None:
+        """Write what was published in this turn now."""
+        self._wire.flush()
+
     def subscribe(self, subject: str, sink: Callable[[str, bytes], None]) -> Callable[[], None]:
         """Call `sink` for each message; see `Bus.subscribe`."""
         return self._wire.tap(subject, lambda message: sink(message.subject, message.payload))

@@ -209,11 +209,12 @@ class NatsWire:
         go on: the second message of a turn would wait for the server's work on the first.
         """
         if not self._corked:
-            asyncio.get_running_loop().call_soon(self._uncork)
+            asyncio.get_running_loop().call_soon(self.flush)
         self._corked.append(command)
         self._corked_bytes += len(command)
 
-    def _uncork(self) -> None:
+    def flush(self) -> None:
+        """Write what this turn has published; it happens by itself at the turn's end."""
         commands, self._corked, self._corked_bytes = self._corked, [], 0
         if commands and self._transport is not None:
             self._transport.write(b"".join(commands))

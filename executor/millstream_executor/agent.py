@@ -308,6 +308,7 @@ class Agent:
                 self._fleet.kill(kill.key, kill.why)
             for up in outgoing.ups:
                 self._send_up(up)
+            self._bus.flush()
             self._arm(now_ns)
         self._flushed.set()
 

@@ -297,6 +297,7 @@ class Leader:
             }
             self._gated.append(_Gated(self._state.seq, effects, finished, incarnations))
             self._release_durable()
+        self._bus.flush()
 
     def _set_timer(self, now_ms: int) -> None:
         wait_ms = LOOK_ROUND_MS
@@ -318,6 +319,7 @@ class Leader:
 
     def _on_durable(self) -> None:
         self._release_durable()
+        self._bus.flush()
         if self._held_back or self._reports or self._commands or len(self._book.classes):
             self._wake()
 

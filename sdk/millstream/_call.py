@@ -41,7 +41,7 @@ R = TypeVar("R")
 
 #: How often a thread that waits looks whether its attempt has been told to end. Its host ends
 #: its calls then, so this is the net below; and a worker may hold thousands of such threads.
-_CANCEL_LOOK_S: Final = 5.0
+_CANCEL_LOOK_S: Final = 2.0
 
 
 class Scope(NamedTuple):

@@ -286,6 +286,7 @@ class Client:
                 for command in message.commands:
                     self._core.give_up(command)
                     self._answer(command, exc)
+        self._bus.flush()
         for end in expired:
             self._answer(end.command, self._expiry(end))
         self._arm()

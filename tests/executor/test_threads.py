@@ -112,11 +112,16 @@ async def test_a_job_has_no_running_loop() -> None:
 
 
 async def test_closed_threads_end() -> None:
-    before = threading.active_count()
     threads = TaskThreads()
-    await asyncio.gather(*(threads.run(lambda: time.sleep(0.01)) for _ in range(10)))
-    assert threading.active_count() > before
+    used: set[threading.Thread] = set()
+
+    def note() -> None:
+        used.add(threading.current_thread())
+        time.sleep(0.01)
+
+    await asyncio.gather(*(threads.run(note) for _ in range(10)))
+    assert used
     threads.close()
     async with asyncio.timeout(5):
-        while threading.active_count() > before:
+        while any(thread.is_alive() for thread in used):
             await asyncio.sleep(0.005)

@@ -193,6 +193,9 @@ class MortalBus:
             self.inspect(subject, payload)
             self.bus.publish(subject, payload)
 
+    def flush(self) -> None:
+        self.bus.flush()
+
     def subscribe(self, subject: str, sink: Callable[[str, bytes], None]) -> Callable[[], None]:
         def hear(heard: str, payload: bytes) -> None:
             if not self.fuse.blown.is_set():
