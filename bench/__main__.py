@@ -20,6 +20,7 @@ from typing import Any
 
 import millstream
 from bench import flow
+from bench.floor import floor
 from bench.machine import Foreign, boost, percentile
 from millstream._init import installation, shutdown
 from millstream._reader import read_entries
@@ -131,7 +132,8 @@ def audited() -> str:
 
 
 def measure(wanted: list[str], durability: str) -> Iterator[Row]:
-    """Yield every row; the cluster lives in a folder of its own."""
+    """Yield every row, the floor's first; the cluster lives in a folder of its own."""
+    yield from repeats(floor, "interval")
     if "cold" in wanted:
         yield from repeats(cold, "interval")
     bodies: list[Callable[[], Figures]] = []
@@ -157,14 +159,14 @@ def measure(wanted: list[str], durability: str) -> Iterator[Row]:
 
 def table(rows: list[Row]) -> str:
     """Return the medians, with their spread, as a table."""
-    lines = [f"{'metric':<18}{'median':>10}  {'min - max':<22}{'unit':<8}{'durability':<12}foreign"]
+    lines = [f"{'metric':<22}{'median':>10}  {'min - max':<22}{'unit':<8}{'durability':<12}foreign"]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         taken = [row for row in rows if row["metric"] == metric]
         calm = sorted(taken, key=lambda row: row["foreign"])[:REPEATS]
         values = sorted(row["value"] for row in calm)
         spread = f"{values[0]:g} - {values[-1]:g}"
         lines.append(
-            f"{metric:<18}{values[len(values) // 2]:>10.4g}  {spread:<22}"
+            f"{metric:<22}{values[len(values) // 2]:>10.4g}  {spread:<22}"
             f"{calm[0]['unit']:<8}{calm[0]['durability']:<12}"
             f"{max(row['foreign'] for row in calm):.2f}"
         )

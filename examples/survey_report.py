@@ -89,7 +89,9 @@ def _scatter(points: list[tuple[int, int]]) -> str:
         for n in range(5)
     )
     axes = '<path d="M60 20V360H910" fill="none" stroke="#8796a5"/>'
-    names = '<text x="485" y="398" text-anchor="middle">lines</text>'
+    names = (
+        '<text x="485" y="398" text-anchor="middle">lines</text><text x="66" y="16">branches</text>'
+    )
     return f'<svg viewBox="0 0 940 404">{axes}{ticks}{names}{dots}</svg>'
 
 
@@ -97,29 +99,32 @@ def _wheel(imported: list[tuple[str, int]], graph: dict[str, list[str]]) -> str:
     names = [name for name, _ in imported]
     place = {
         name: (
-            470 + 250 * math.cos(2 * math.pi * index / max(1, len(names))),
-            320 + 250 * math.sin(2 * math.pi * index / max(1, len(names))),
+            470 + 270 * math.cos(2 * math.pi * index / max(1, len(names))),
+            470 + 270 * math.sin(2 * math.pi * index / max(1, len(names))),
         )
         for index, name in enumerate(names)
     }
     lines = "".join(
-        f'<path d="M{place[a][0]:.0f} {place[a][1]:.0f}Q470 320 {place[b][0]:.0f}'
+        f'<path d="M{place[a][0]:.0f} {place[a][1]:.0f}Q470 470 {place[b][0]:.0f}'
         f' {place[b][1]:.0f}" fill="none" stroke="{_BLUE}" stroke-opacity=".25"/>'
         for a in names
         for b in set(graph.get(a, ())) | set(graph.get(f"{a}.__init__", ()))
         if b in place and a != b
     )
     dots = ""
-    for name, count in imported:
+    for index, (name, count) in enumerate(imported):
         x, y = place[name]
-        anchor = "start" if x >= 470 else "end"
-        dx = 12 if x >= 470 else -12
+        # Labels stand along the spokes, so that neighbours never overlap.
+        angle = 360 * index / max(1, len(names))
+        turned = 90 < angle < 270
+        spin = angle + 180 if turned else angle
         dots += (
             f'<circle cx="{x:.0f}" cy="{y:.0f}" r="{2 + math.sqrt(count) / 3:.1f}"'
-            f' fill="{_ORANGE}"/><text x="{x + dx:.0f}" y="{y + 4:.0f}"'
-            f' text-anchor="{anchor}">{escape(name)} ({count})</text>'
+            f' fill="{_ORANGE}"/><text transform="translate({x:.0f} {y:.0f}) rotate({spin:.1f})'
+            f' translate({-14 if turned else 14} 4)"'
+            f' text-anchor="{"end" if turned else "start"}">{escape(name)} ({count})</text>'
         )
-    return f'<svg viewBox="0 0 940 640">{lines}{dots}</svg>'
+    return f'<svg viewBox="0 0 940 940">{lines}{dots}</svg>'
 
 
 def _table(failures: list[tuple[str, str]]) -> str:

@@ -21,6 +21,7 @@ from millstream_events.commands import (
     WatchRun,
 )
 from millstream_events.ids import is_run_id
+from millstream_events.names import name_flaw
 from millstream_events.phases import State
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
@@ -59,6 +60,11 @@ def _submit(turn: Turn, client: str, command: SubmitRun, *, overloaded: bool) ->
     if not is_run_id(command.run):
         _refuse(turn, client, command, "invalid", f"{command.run[:80]!r} is no run id")
         return
+    for what in ("name", "project", "domain"):
+        given: str = getattr(command, what)
+        if given and (flaw := name_flaw(given)):
+            _refuse(turn, client, command, "invalid", f"the run's {what} must {flaw}")
+            return
     run_id = command.run
     if command.name:
         # An alias is unique inside its project; the first run that had it keeps it.

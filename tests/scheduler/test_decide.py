@@ -479,6 +479,16 @@ def test_an_abort_of_a_very_deep_run_needs_no_recursion(depth: int) -> None:
     assert sum(isinstance(event, m.ActionAbortRequested) for event in shard.events) == depth + 1
 
 
+@pytest.mark.parametrize("name", ["..", "a b", "x" * 121, "health", "a\nb", "*", "$JS"])
+def test_a_name_that_is_not_fit_to_be_one_is_refused_whoever_sends_it(name: str) -> None:
+    shard = Shard()
+    asked = SubmitRun(b"1" * 16, RUN, TaskRef("t"), name=name)
+    (refused,) = shard.tick(commands=[asked]).clients_now["me.1"]
+    assert isinstance(refused, Rejected)
+    assert refused.code == "invalid"
+    assert RUN not in shard.book.state.runs
+
+
 def test_an_unknown_run_is_refused_by_name() -> None:
     shard = Shard()
     (refused,) = shard.tick(commands=[AbortRun(b"x" * 16, "nope")]).clients_now["me.1"]
