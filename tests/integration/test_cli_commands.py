@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+from foreground import hear_ctrl_c
 
 PROGRAM = """
 import asyncio
@@ -57,6 +58,7 @@ class Cli:
             cwd=self.directory,
             env={**self.env, **env},
             stdin=subprocess.DEVNULL,
+            preexec_fn=hear_ctrl_c,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from foreground import hear_ctrl_c
 
 from millstream._cluster import ensure_cluster, find_cluster
 
@@ -84,7 +85,8 @@ def cluster(project: Path) -> Iterator[Path]:
 def start(project: Path, *argv: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, *argv], cwd=project, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        preexec_fn=hear_ctrl_c,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
 
 
