@@ -1,8 +1,8 @@
 """Becoming the leader: fold the whole log, then let the log itself decide.
 
 Safety rests on one append: `LeaderElected` with the sequence that we have folded up to. Once
-it is in, every frame of the former leader expects a sequence that is gone (design:
-architecture.md 3.2). The lease only decides who tries.
+it is in, the former leader's next frame expects a sequence that is gone, and one behind it that
+still lands is void by its epoch (docs/decisions/0010). The lease only decides who tries.
 """
 
 import asyncio
