@@ -48,12 +48,13 @@ class Socket(asyncio.Protocol):
             task: object = getattr(client, name)
             assert isinstance(task, asyncio.Task), name
             task.cancel()
-        self._unread = bytes(_unread_of(client))
+        # What came before `start`; None from then on.
+        self._unread: bytes | None = bytes(_unread_of(client))
         self.transport.set_protocol(self)
 
     def start(self) -> None:
-        """Take what nats-py had read beyond its own part."""
-        unread, self._unread = self._unread, b""
+        """Take what has come so far, beginning with what nats-py read beyond its own part."""
+        unread, self._unread = self._unread, None
         if unread:
             self.data_received(unread)
         if self.transport.is_closing():
@@ -62,6 +63,9 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Take bytes from the server (called by the transport)."""
+        if self._unread is not None:
+            self._unread += data
+            return
         try:
             self._reader.feed(data)
         except MalformedStreamError as exc:
@@ -104,32 +108,67 @@ async def dial(
     why = "no server named"
     for server in servers:
         client = Client()
+        opening = asyncio.create_task(_open(client, server, token, name, on_message, on_lost))
         try:
-            async with asyncio.timeout(DIAL_DEADLINE_S):
-                await client.connect(
-                    server,
-                    name=name,
-                    token=token or None,
-                    allow_reconnect=False,
-                    max_reconnect_attempts=1,
-                    reconnect_time_wait=0,
-                    connect_timeout=DIAL_DEADLINE_S,
-                    error_cb=_ignore_error,
-                )
+            # Not `asyncio.timeout`: nats-py waits with `asyncio.wait_for`, which on Python 3.11
+            # drops a cancellation that arrives together with a refused connection.
+            await asyncio.wait({opening}, timeout=DIAL_DEADLINE_S)
         except asyncio.CancelledError:
-            _abort(client)
+            _give_up(opening)
             raise
+        if not opening.done():
+            _give_up(opening)
+            why = "no answer"
+            continue
+        try:
+            return opening.result()
         except (OSError, nats_errors.Error, TimeoutError) as exc:
-            _abort(client)
             if "authorization violation" in str(exc).lower():
                 denied = BusDeniedError(server.rpartition("@")[2])
             else:
                 why = str(exc) or type(exc).__name__
-            continue
-        return Socket(client, on_message, on_lost)
     if denied is not None:
         raise denied
     raise BusUnavailableError(",".join(server.rpartition("@")[2] for server in servers), why)
+
+
+async def _open(
+    client: Client,
+    server: str,
+    token: str,
+    name: str,
+    on_message: Callable[[bytes, Message], None],
+    on_lost: Callable[[Socket, str], None],
+) -> Socket:
+    """Connect to one server; a connection that failed while it was made is closed."""
+    try:
+        await client.connect(
+            server,
+            name=name,
+            token=token or None,
+            allow_reconnect=False,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            connect_timeout=DIAL_DEADLINE_S,
+            error_cb=_ignore_error,
+        )
+    except BaseException:
+        writer = _writer_of(client)
+        if writer is not None:
+            writer.transport.abort()
+        raise
+    return Socket(client, on_message, on_lost)
+
+
+def _give_up(opening: asyncio.Task[Socket]) -> None:
+    """Wait no longer; a connection that comes nevertheless is closed."""
+
+    def discard(opened: asyncio.Task[Socket]) -> None:
+        if not opened.cancelled() and opened.exception() is None:
+            opened.result().transport.abort()
+
+    opening.add_done_callback(discard)
+    opening.cancel()
 
 
 async def _ignore_error(_exc: Exception) -> None:
@@ -146,10 +185,3 @@ def _unread_of(client: Client) -> bytearray:
     unread: object = getattr(reader, "_buffer", None)
     assert isinstance(unread, bytearray), reader
     return unread
-
-
-def _abort(client: Client) -> None:
-    """Close a connection that failed while it was made."""
-    writer = _writer_of(client)
-    if writer is not None:
-        writer.transport.abort()

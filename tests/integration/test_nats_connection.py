@@ -38,6 +38,22 @@ async def test_nobody_there_is_reported_within_the_deadline():
     assert time.monotonic() - start_s < 1
 
 
+async def test_a_refusal_that_meets_the_deadline_ends_the_wait():
+    """nats-py drops a cancellation that comes together with a refused connection."""
+
+    async def give_up_after(deadline_s: float) -> None:
+        with pytest.raises(ClusterNotReachedError):
+            await connect(Endpoint(url="nats://127.0.0.1:9"), name="lonely", deadline_s=deadline_s)
+
+    waiting = [asyncio.create_task(give_up_after(0.05 + 1e-4 * step)) for step in range(200)]
+    done, pending = await asyncio.wait(waiting, timeout=5)
+    for task in pending:
+        task.cancel()
+    assert not pending
+    for task in done:
+        task.result()
+
+
 async def test_a_server_that_accepts_and_never_answers_is_reported_within_the_deadline(proxy):
     proxy.mute = True
     start_s = time.monotonic()

@@ -44,6 +44,7 @@ def check_history(seed: int) -> World:
     return world
 
 
+@pytest.mark.timeout(0)  # As long as the number asked for takes.
 @pytest.mark.parametrize("batch", range(10))
 def test_after_any_faults_live_state_equals_replay_and_snapshot_plus_tail(batch: int) -> None:
     for seed in range(batch * HISTORIES // 10, (batch + 1) * HISTORIES // 10):
