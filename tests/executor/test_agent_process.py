@@ -33,6 +33,7 @@ from millstream_events.reports import (
     Order,
     Release,
     Report,
+    SayHello,
     StartAction,
     Started,
     Succeeded,
@@ -121,9 +122,11 @@ class Leader:
             if isinstance(item, Hello):
                 self.hello, self.granted, self.sent = item, item.granted, 0
             elif isinstance(item, Credit):
-                assert self.hello is not None
-                if item.generation == self.hello.generation:
+                if self.hello is not None and item.generation == self.hello.generation:
                     self.granted = max(self.granted, item.granted)
+                else:
+                    # Its `Hello` came while we were not connected.
+                    self.order(SayHello())
             if isinstance(item, UNNUMBERED):
                 self.heard.append(item)
                 continue
