@@ -19,6 +19,10 @@ from millstream_events.values import ErrorRecord, Policy, TaskRef, Usage, Value
 # ------------------------------------------------------------------ agent -> leader
 
 
+#: Ordinal in reports of an attempt that began on its agent and was not `Adopted` yet.
+UNKNOWN_ACTION: Final = -1
+
+
 class Held(msgspec.Struct, frozen=True, array_like=True):
     """One attempt that the agent has, running or queued."""
 
@@ -26,6 +30,8 @@ class Held(msgspec.Struct, frozen=True, array_like=True):
     action: int
     attempt: int
     token: bytes
+    #: It began on the agent, and the call that tells of it is not acknowledged yet.
+    eager: bool = False
 
 
 class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
@@ -142,6 +148,10 @@ class StartAction(msgspec.Struct, frozen=True, array_like=True, tag=10):
     policy: Policy | None = None
     cache_key: bytes = b""
     cache_mode: int = 0
+    #: Token under which the child has begun on the sender already, and the generation whose
+    #: credit that took; empty: it has not.
+    eager: bytes = b""
+    generation: int = 0
 
 
 class SetTimer(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -341,7 +351,16 @@ class SayHello(msgspec.Struct, frozen=True, array_like=True, tag=8):
     """The leader does not know this agent (it is new, or gave it up): introduce yourself."""
 
 
-Order: TypeAlias = Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello
+class Adopted(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """An attempt that began on the agent is recorded; `action` is its ordinal."""
+
+    token: bytes
+    action: int
+
+
+Order: TypeAlias = (
+    Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello | Adopted
+)
 
 
 class ToAgent(msgspec.Struct, frozen=True, array_like=True):

@@ -16,6 +16,8 @@ import msgspec
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputBatch
 from millstream_events.reports import (
+    UNKNOWN_ACTION,
+    Adopted,
     Cancel,
     Credit,
     Failed,
@@ -35,7 +37,7 @@ from millstream_events.reports import (
     ToAgent,
     Work,
 )
-from millstream_executor import dispatching, parking, stopping
+from millstream_executor import dispatching, eager, parking, stopping
 from millstream_executor.agent_state import AgentState, CoreSettings
 from millstream_executor.crew import CrewMember
 from millstream_executor.effects import (
@@ -111,6 +113,8 @@ class AgentCore:
     def tick_ns(self) -> int:
         """How soon `on_tick` should be called again."""
         state = self._state
+        if state.held_back:
+            return eager.HOLD_NS
         counts = state.counts
         busy = counts[Stage.RUNNING] or counts[Stage.QUEUED] or state.stopping
         return BUSY_TICK_NS if busy or state.fresh_parks or state.draining else IDLE_TICK_NS
@@ -170,6 +174,8 @@ class AgentCore:
             case Repeat():
                 start = max(order.start, state.outbox.first)
                 state.repeat_from = min(state.repeat_from or start, start)
+            case Adopted():
+                eager.adopted(state, order)
             case SayHello():
                 if now_ns - self._hello_ns > _HELLO_NS_MIN:
                     self._introduce()
@@ -222,7 +228,7 @@ class AgentCore:
                 if attempt is not None and not attempt.muted:
                     state.report(message.trace, now_ns)
             case Printed():
-                self._printed(message)
+                self._printed(message, now_ns)
             case DropChild() | WantJournal():
                 self._asked(message, now_ns)
             case _:
@@ -271,15 +277,21 @@ class AgentCore:
             state.pace.ran(message.ended_ns - message.started_ns)
         state.finish(attempt, _outcome(attempt, message), now_ns)
 
-    def _printed(self, message: Printed) -> None:
+    def _printed(self, message: Printed, now_ns: int) -> None:
         state = self._state
         attempt = state.held.get(message.token)
         if attempt is not None:
             action: tuple[str, int] | None = (attempt.work.run, attempt.work.action)
         else:
             action = state.over.get(message.token)
-        if action is not None:
-            state.effects.append(ShipOutput(OutputBatch(*action, message.lines)))
+        if action is None:
+            return
+        if action[1] == UNKNOWN_ACTION:
+            if eager.keep_printed(state, message.token, message.lines) and attempt is not None:
+                # The answer to this report brings the ordinal.
+                parking.report_started(state, attempt, now_ns)
+            return
+        state.effects.append(ShipOutput(OutputBatch(*action, message.lines)))
 
     # ------------------------------------------------------------------ time and leaving
 
@@ -327,6 +339,9 @@ class AgentCore:
 
     def _reports(self, now_ns: int) -> list[SendUp]:
         state = self._state
+        if eager.may_wait(state, now_ns):
+            return []
+        state.held_back = 0
         outbox = state.outbox
         ups: list[SendUp] = []
         first = outbox.next - len(state.reports)
@@ -391,7 +406,13 @@ class AgentCore:
         state = self._state
         settings = state.settings
         holding = tuple(
-            Held(a.work.run, a.work.action, a.work.attempt, a.token)
+            Held(
+                a.work.run,
+                a.work.action,
+                a.work.attempt,
+                a.token,
+                a.call_number >= state.outbox.first,
+            )
             for a in state.held.values()
             if not a.muted
         )[:_HOLDING_MAX]

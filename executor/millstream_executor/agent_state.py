@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.ports import OutputLine
 from millstream_events.reports import Failed, Report, Work
 from millstream_events.values import ErrorRecord, Inline
 from millstream_executor.credit import CreditLine, Pace
@@ -63,8 +64,8 @@ class AgentState:
         self.crew = Crew(class_max=settings.workers, processes_max=settings.processes_max)
         #: Every attempt that is not over, by token.
         self.held: dict[bytes, HeldAttempt] = {}
-        #: (run, action) -> token of the newest attempt.
-        self.current: dict[tuple[str, int], bytes] = {}
+        #: (run, id of the action) -> token of the newest attempt.
+        self.current: dict[tuple[str, bytes], bytes] = {}
         #: Attempts by stage; the sum over all but `OVER` is `len(held)`.
         self.counts = [0] * STAGES
         #: Attempts in `Stage.RUNNING` that are light.
@@ -90,6 +91,13 @@ class AgentState:
         #: Run and action of ended attempts.
         self.over: dict[bytes, tuple[str, int]] = {}
         self._over_order: deque[bytes] = deque()
+        #: Attempts that have begun here before the leader heard of them.
+        self.eager_count = 0
+        #: Calls among `reports` that have begun here, and since when they have been kept back.
+        self.held_back = 0
+        self.held_back_ns = 0
+        #: What attempts without a known ordinal have printed: lines, and how many were dropped.
+        self.unplaced: dict[bytes, tuple[list[OutputLine], int]] = {}
         #: The agent leaves: no new work.
         self.leaving = False
         #: No credit is granted before this time: there was no room for a worker.
@@ -124,6 +132,15 @@ class AgentState:
         lights = self.light_running + light
         whole = self.counts[Stage.RUNNING] - self.light_running + (not light)
         return whole + -(-lights // sharers) <= self.settings.slots
+
+    def hold(self, attempt: HeldAttempt) -> bytes | None:
+        """Take in an attempt, and return the token of the one of its action before it."""
+        self.counts[attempt.stage] += 1
+        self.held[attempt.token] = attempt
+        key = (attempt.work.run, attempt.work.id)
+        older = self.current.get(key)
+        self.current[key] = attempt.token
+        return older
 
     def report(self, item: Report, now_ns: int) -> None:
         """Send `item` up with a number, and keep it until it is acknowledged."""
@@ -163,16 +180,19 @@ class AgentState:
         self.move(attempt, Stage.OVER, now_ns)
         self.counts[Stage.OVER] = 0
         del self.held[token]
-        action = (attempt.work.run, attempt.work.action)
-        if self.current.get(action) == token:
-            del self.current[action]
+        work = attempt.work
+        key = (work.run, work.id)
+        if self.current.get(key) == token:
+            del self.current[key]
         self.fresh_starts.pop(token, None)
         self.fresh_parks.pop(token, None)
         self.stopping.pop(token, None)
-        self.over[token] = action
+        self.over[token] = (work.run, work.action)
         self._over_order.append(token)
         if len(self._over_order) > OVER_MAX:
-            del self.over[self._over_order.popleft()]
+            oldest = self._over_order.popleft()
+            del self.over[oldest]
+            self.unplaced.pop(oldest, None)
         if item is not None and not attempt.muted:
             self.report(item, now_ns)
         if attempt.worker:

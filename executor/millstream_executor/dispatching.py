@@ -35,11 +35,7 @@ def accept(state: AgentState, work: Work, now_ns: int) -> None:
     policy = work.policy or DEFAULT_POLICY
     light = policy.worker == WORKER_ASYNC and not policy.memory_max_bytes
     attempt = HeldAttempt(work=work, token=token, queued_ns=now_ns, light=light)
-    state.counts[Stage.FETCHING] += 1
-    state.held[token] = attempt
-    action = (work.run, work.action)
-    older = state.current.get(action)
-    state.current[action] = token
+    older = state.hold(attempt)
     if older is not None:
         _supersede(state, older, attempt, now_ns)
     bundle = work.bundle

@@ -77,6 +77,8 @@ class HeldAttempt(msgspec.Struct, kw_only=True):
     grace_ms: int = 0
     #: When its grace is over; set with `stop_why`.
     kill_ns: int = 0
+    #: Number of the report that tells of it, when it began here; 0: the leader sent it.
+    call_number: int = 0
     #: Next journal entry that was asked for and has not come; -1: none.
     journal_start: int = -1
 

@@ -19,6 +19,7 @@ from millstream_events.reports import (
     StartAction,
     Started,
 )
+from millstream_executor import eager
 from millstream_executor.agent_state import AgentState
 from millstream_executor.held import HeldAttempt, Stage
 from millstream_executor.link import Deliver, DeliverJournal, DeliverRefusal, ToWorker
@@ -45,12 +46,14 @@ def call(
         refusal = Refuse(item.run, item.token, item.id, "nesting-too-deep", reason)
         state.tell(state.crew.members[attempt.worker], DeliverRefusal(refusal))
         return
-    state.report(item, now_ns)
     if not attempt.pending:
         attempt.asked_ns = now_ns
     attempt.pending[item.id] = now_ns
     if attempt.stage == Stage.RUNNING or attempt.stage == Stage.RESUMING:
         _park(state, attempt, now_ns)
+    if isinstance(item, StartAction) and eager.may_begin(state, attempt, item, now_ns):
+        item = eager.begin(state, attempt, item, now_ns)
+    state.report(item, now_ns)
 
 
 def release(state: AgentState, order: Release, now_ns: int) -> None:
@@ -125,14 +128,7 @@ def report_slow(state: AgentState, now_ns: int) -> None:
         attempt = next(iter(state.fresh_starts.values()))
         if now_ns - attempt.began_ns <= STARTED_NS:
             break
-        del state.fresh_starts[attempt.token]
-        work = attempt.work
-        pid = state.crew.members[attempt.worker].pid
-        if not attempt.muted:
-            state.report(
-                Started(work.run, work.action, work.token, attempt.worker, pid, attempt.started_ns),
-                now_ns,
-            )
+        report_started(state, attempt, now_ns)
     while state.fresh_parks:
         attempt = next(iter(state.fresh_parks.values()))
         if now_ns - attempt.parked_ns <= PARKED_NS:
@@ -141,6 +137,16 @@ def report_slow(state: AgentState, now_ns: int) -> None:
         work = attempt.work
         if not attempt.muted:
             state.report(Parked(work.run, work.action, work.token), now_ns)
+
+
+def report_started(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
+    """Report that an attempt runs, once."""
+    if state.fresh_starts.pop(attempt.token, None) is None or attempt.muted:
+        return
+    work = attempt.work
+    pid = state.crew.members[attempt.worker].pid
+    started = Started(work.run, work.action, work.token, attempt.worker, pid, attempt.started_ns)
+    state.report(started, now_ns)
 
 
 def _nested_too_deeply(state: AgentState, attempt: HeldAttempt) -> bool:

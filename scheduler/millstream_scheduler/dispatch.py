@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 from typing import Final
 
-from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.reports import Work
 from millstream_events.state import ActionState, RunState
+from millstream_scheduler.assign import assign
 from millstream_scheduler.book import ReadyClass
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.placement import Seat, choose, matches
 from millstream_scheduler.requests import journal
-from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
 #: Dispatches of one tick at most, so that a tick stays short.
@@ -68,24 +67,8 @@ def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -
     seat = choose(offers, run.bundle, parent_agent)
     assert seat is not None, (run.id, ordinal)
     token = turn.book.new_token()
-    turn.record(
-        run,
-        m.AttemptDispatched(
-            ordinal,
-            action.attempt,
-            action.last_rev,
-            pool=seat.hello.pool,
-            agent=seat.agent,
-            token=token,
-            generation=seat.generation,
-        ),
-    )
+    assign(turn, run, ordinal, seat, token)
     seat.used += 1
-    seat.live[token] = (run.id, ordinal)
-    seat.bundles.add(run.bundle)
-    if action.rules.runtime_max_ms:
-        due_ms = turn.now_ms + action.rules.runtime_max_ms
-        turn.book.timers.add(Due(due_ms, "runtime", run.id, ordinal, action.attempt))
     work = work_of(run, ordinal, action)
     if action.rules.idempotent:
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.

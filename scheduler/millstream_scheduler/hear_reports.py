@@ -1,11 +1,12 @@
 """What agents report: one function for each report that is about the agent or its attempts."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.reports import (
+    UNKNOWN_ACTION,
     UNNUMBERED,
     AgentBatch,
     AskChildren,
@@ -31,6 +32,7 @@ from millstream_events.reports import (
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
 from millstream_scheduler import requests
+from millstream_scheduler.assign import ordinal_of, tell_ordinal
 from millstream_scheduler.outcomes import (
     action_ended,
     cancel_attempt,
@@ -133,8 +135,9 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
             lose(turn, run, ordinal, "agent-restarted")
         elif action.generation < seat.generation:
             give_back(turn, run, ordinal, "never-arrived")
-    for token in holding:
-        turn.order_now(seat.agent, Forget(token))
+    for token, held in holding.items():
+        if not held.eager:  # Of those the numbered reports are yet to tell.
+            turn.order_now(seat.agent, Forget(token))
 
 
 def ask_for_introductions(turn: Turn) -> None:
@@ -230,26 +233,30 @@ _LOST_TEXT: Final = {
 # ------------------------------------------------------------------ attempts
 
 
-def _attempt(turn: Turn, run_id: str, ordinal: int, token: bytes) -> RunState | None:
-    """Return the run if the report is about the action's current attempt (rule F6)."""
-    run = turn.state.runs.get(run_id)
-    if run is None or not run.decidable or not token:
+_AboutAttempt: TypeAlias = Started | Succeeded | Failed | Lost | Returned | Parked
+
+
+def _attempt(turn: Turn, agent: str, report: _AboutAttempt) -> tuple[RunState, int] | None:
+    """Return run and ordinal if the report is about the action's current attempt (rule F6)."""
+    run = turn.state.runs.get(report.run)
+    if run is None or not run.decidable:
         return None
-    if not 0 <= ordinal < len(run.actions):
-        return None
-    return run if run.actions[ordinal].token == token else None
+    ordinal = ordinal_of(turn, agent, run, report.action, report.token)
+    return None if ordinal is None else (run, ordinal)
 
 
 def _started(turn: Turn, agent: str, report: Started) -> None:
-    del agent
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is None:
+    found = _attempt(turn, agent, report)
+    if found is None:
         return
-    action = run.actions[report.action]
+    run, ordinal = found
+    action = run.actions[ordinal]
+    if report.action == UNKNOWN_ACTION:
+        tell_ordinal(turn, agent, ordinal, report.token)
     turn.record(
         run,
         m.AttemptStarted(
-            report.action,
+            ordinal,
             action.attempt,
             action.last_rev,
             token=report.token,
@@ -260,22 +267,23 @@ def _started(turn: Turn, agent: str, report: Started) -> None:
     )
     if action.rules.runtime_max_ms:
         due_ms = turn.now_ms + action.rules.runtime_max_ms
-        turn.book.timers.add(Due(due_ms, "runtime", run.id, report.action, action.attempt))
+        turn.book.timers.add(Due(due_ms, "runtime", run.id, ordinal, action.attempt))
 
 
 def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
     if too_large(report.output):
         _failed(turn, agent, _unrecordable(report))
         return
+    found = _attempt(turn, agent, report)
     _drop_live(turn, agent, report.token)
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is None:
+    if found is None:
         return
-    action = run.actions[report.action]
+    run, ordinal = found
+    action = run.actions[ordinal]
     effective = turn.record(
         run,
         m.AttemptSucceeded(
-            report.action,
+            ordinal,
             action.attempt,
             action.last_rev,
             token=report.token,
@@ -287,9 +295,9 @@ def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
         ),
     )
     if effective:
-        action_ended(turn, run, report.action)
+        action_ended(turn, run, ordinal)
     elif action.state == State.ABORTING:
-        finish_aborted(turn, run, report.action)  # F7: the abort was first in the log.
+        finish_aborted(turn, run, ordinal)  # F7: the abort was first in the log.
 
 
 def _unrecordable(report: Succeeded) -> Failed:
@@ -306,16 +314,17 @@ def _unrecordable(report: Succeeded) -> Failed:
 
 
 def _failed(turn: Turn, agent: str, report: Failed) -> None:
+    found = _attempt(turn, agent, report)
     _drop_live(turn, agent, report.token)
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is None:
+    if found is None:
         return
-    action = run.actions[report.action]
+    run, ordinal = found
+    action = run.actions[ordinal]
     error = trimmed(report.error)
     effective = turn.record(
         run,
         m.AttemptFailed(
-            report.action,
+            ordinal,
             action.attempt,
             action.last_rev,
             token=report.token,
@@ -327,31 +336,31 @@ def _failed(turn: Turn, agent: str, report: Failed) -> None:
         ),
     )
     if effective:
-        settle_failure(turn, run, report.action, error)
+        settle_failure(turn, run, ordinal, error)
 
 
 def _lost(turn: Turn, agent: str, report: Lost) -> None:
+    found = _attempt(turn, agent, report)
     _drop_live(turn, agent, report.token)
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is not None:
-        lose(turn, run, report.action, report.why, figures=report.figures)
+    if found is not None:
+        lose(turn, *found, report.why, figures=report.figures)
 
 
 def _returned(turn: Turn, agent: str, report: Returned) -> None:
+    found = _attempt(turn, agent, report)
     _drop_live(turn, agent, report.token)
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is not None:
-        give_back(turn, run, report.action, report.why)
+    if found is not None:
+        give_back(turn, *found, report.why)
 
 
 def _parked(turn: Turn, agent: str, report: Parked) -> None:
-    del agent
-    run = _attempt(turn, report.run, report.action, report.token)
-    if run is not None:
-        action = run.actions[report.action]
+    found = _attempt(turn, agent, report)
+    if found is not None:
+        run, ordinal = found
+        action = run.actions[ordinal]
         turn.record(
             run,
-            m.AttemptParked(report.action, action.attempt, action.last_rev, token=report.token),
+            m.AttemptParked(ordinal, action.attempt, action.last_rev, token=report.token),
         )
 
 

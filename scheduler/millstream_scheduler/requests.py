@@ -17,8 +17,9 @@ from millstream_events.reports import (
     SetTimer,
     StartAction,
 )
-from millstream_events.state import ActionState, RunState
+from millstream_events.state import RunState
 from millstream_events.values import Inline
+from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.outcomes import abort_action, action_ended, release_to_parent
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
 from millstream_scheduler.timers import Due
@@ -29,27 +30,34 @@ _ENTRY_BYTES: Final = 64
 
 def caller(
     turn: Turn, agent: str, run_id: str, ordinal: int, token: bytes
-) -> tuple[RunState, ActionState] | None:
-    """Return the run and the action whose *current* attempt asks, or None after a `Forget`.
+) -> tuple[RunState, int] | None:
+    """Return the run and the ordinal whose *current* attempt asks, or None after a `Forget`.
 
     An attempt that is not current (its action ended, was lost, runs elsewhere) is told to end:
     nothing that it asks takes effect (rule F6).
     """
     run = turn.state.runs.get(run_id)
-    if run is not None and run.decidable and token and 0 <= ordinal < len(run.actions):
-        action = run.actions[ordinal]
-        if action.token == token:
-            return run, action
+    if run is not None and run.decidable:
+        found = ordinal_of(turn, agent, run, ordinal, token)
+        if found is not None:
+            return run, found
     turn.order_now(agent, Forget(token))
     return None
 
 
 def start_action(turn: Turn, agent: str, request: StartAction) -> None:
     """Create the child that an attempt calls, or answer for the one that exists (rule F9)."""
+    _start_action(turn, agent, request)
+    if request.eager:
+        settle_eager(turn, agent, request)
+
+
+def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     found = caller(turn, agent, request.run, request.parent, request.token)
     if found is None:
         return
-    run, parent = found
+    run, caller_ordinal = found
+    parent = run.actions[caller_ordinal]
     known = run.ordinals.get(request.id)
     if known is not None:
         if run.actions[known].terminal:
@@ -77,7 +85,7 @@ def start_action(turn: Turn, agent: str, request: StartAction) -> None:
             0,
             parent.last_rev,
             id=request.id,
-            parent=request.parent,
+            parent=caller_ordinal,
             kind=request.kind,
             task=request.task,
             inputs=request.inputs,
@@ -90,9 +98,11 @@ def start_action(turn: Turn, agent: str, request: StartAction) -> None:
         ),
     )
     assert effective, (run.id, ordinal)
-    turn.book.add_child(run, request.parent)
+    turn.book.add_child(run, caller_ordinal)
     turn.book.watch_deadline(run, ordinal)
-    look_up(turn, run, ordinal)
+    uncached = not request.cache_key
+    if not (request.eager and uncached and adopt(turn, agent, run, ordinal, request)):
+        look_up(turn, run, ordinal)
 
 
 def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
@@ -124,7 +134,8 @@ def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
     found = caller(turn, agent, request.run, request.parent, request.token)
     if found is None:
         return
-    run, parent = found
+    run, caller_ordinal = found
+    parent = run.actions[caller_ordinal]
     known = run.ordinals.get(request.id)
     if known is not None:
         if run.actions[known].terminal:
@@ -136,10 +147,10 @@ def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
     turn.record(
         run,
         m.TimerSet(
-            ordinal, 0, parent.last_rev, id=request.id, parent=request.parent, due_ms=request.due_ms
+            ordinal, 0, parent.last_rev, id=request.id, parent=caller_ordinal, due_ms=request.due_ms
         ),
     )
-    turn.book.add_child(run, request.parent)
+    turn.book.add_child(run, caller_ordinal)
     turn.book.timers.add(Due(request.due_ms, "timer", run.id, ordinal, 1))
 
 
@@ -150,7 +161,8 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
         return
     if too_large(report.output):
         return  # As if it had not been reported: a later attempt takes the step again.
-    run, parent = found
+    run, caller_ordinal = found
+    parent = run.actions[caller_ordinal]
     recorded = turn.record(
         run,
         m.TraceRecorded(
@@ -158,7 +170,7 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
             parent.attempt,
             parent.last_rev,
             id=report.id,
-            parent=report.parent,
+            parent=caller_ordinal,
             token=report.token,
             name=report.name,
             inputs_hash=report.inputs_hash,
@@ -169,7 +181,7 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
         ),
     )
     if recorded:
-        turn.book.add_child(run, report.parent)
+        turn.book.add_child(run, caller_ordinal)
 
 
 def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
@@ -177,9 +189,9 @@ def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
     found = caller(turn, agent, request.run, request.parent, request.token)
     if found is None:
         return
-    run, _ = found
+    run, caller_ordinal = found
     known = run.ordinals.get(request.id)
-    if known is not None and run.actions[known].parent == request.parent:
+    if known is not None and run.actions[known].parent == caller_ordinal:
         abort_action(turn, run, known, why="cancelled")
 
 
@@ -200,7 +212,7 @@ def ask_journal(turn: Turn, agent: str, request: AskJournal) -> None:
     found = caller(turn, agent, request.run, request.action, request.token)
     if found is None:
         return
-    entries, following = journal(found[0], request.action, request.start)
+    entries, following = journal(*found, request.start)
     turn.order_durable(agent, JournalPage(request.token, entries, following))
 
 

@@ -19,6 +19,7 @@ from millstream_events.nats_server import (
     NatsServerOptions,
     StoreLock,
     find_nats_server,
+    server_environment,
 )
 from millstream_events.nats_server import (
     # The supervisor starts the server, so the text is needed without `NatsServer`.
@@ -128,6 +129,7 @@ def _nats_child(layout: Layout, port: int, token: str, durability: Durability) -
     return ChildSpec(
         name="nats",
         argv=(find_nats_server(), "-c", str(config)),
+        env=server_environment(),
         log=str(layout.log / "nats.log"),
         keeps_lock=True,
         stop_s=NATS_STOP_S,

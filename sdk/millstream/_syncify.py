@@ -9,6 +9,7 @@ import asyncio
 import atexit
 import concurrent.futures
 import functools
+import importlib
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
@@ -38,7 +39,7 @@ class BackgroundLoop:
         """The loop, running."""
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = _new_loop()
                 self._thread = threading.Thread(
                     target=self._turn, args=(self._loop,), name="millstream-loop", daemon=True
                 )
@@ -92,6 +93,17 @@ class BackgroundLoop:
         if self.here:
             return await coroutine
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(coroutine, self.loop))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    """Return a loop of uvloop's, which takes a tenth off a run's latency, where there is one."""
+    try:
+        # Loaded here, and not with `import millstream`.
+        uvloop = importlib.import_module("uvloop")
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
 
 
 #: The one loop of this process.

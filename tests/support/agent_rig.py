@@ -43,6 +43,7 @@ RUN = "lo00-00000000-00000001"
 INC = "inc"
 TASK = TaskRef("env.f", "m", "f", b"identity")
 T = TypeVar("T")
+ELSEWHERE = Policy(queue="elsewhere")
 THREAD = Policy(worker=WORKER_THREAD)
 
 
@@ -120,7 +121,7 @@ class Rig:
             "generation": self.core.state.credit.generation,
             "run": RUN,
             "action": n if action is None else action,
-            "id": bytes([n]) * 10,
+            "id": bytes([n if action is None else action]) * 10,
             "attempt": 1,
             "token": token(n),
             "task": TASK,
@@ -143,8 +144,8 @@ class Rig:
     def end(self, n: int, *, error: ErrorRecord | None = None, took_ns: int = 80 * MS) -> None:
         self.worker(self.where(n), ended(n, error=error, took_ns=took_ns))
 
-    def call(self, n: int, child: int) -> None:
-        self.worker(self.where(n), CallChild(call(n, child)))
+    def call(self, n: int, child: int, policy: Policy | None = ELSEWHERE) -> None:
+        self.worker(self.where(n), CallChild(call(n, child, policy)))
 
     def said(self, kind: type[T]) -> list[T]:
         return [item for item in self.up if isinstance(item, kind)]
@@ -175,8 +176,9 @@ def child_id(n: int) -> bytes:
     return n.to_bytes(10, "big")
 
 
-def call(n: int, child: int) -> StartAction:
-    return StartAction(RUN, n, token(n), child_id(child), "task", TASK, None, b"")
+def call(n: int, child: int, policy: Policy | None = ELSEWHERE) -> StartAction:
+    """Return a call of a task that, unless `policy` says otherwise, the leader has to place."""
+    return StartAction(RUN, n, token(n), child_id(child), "task", TASK, None, b"", policy=policy)
 
 
 def release(n: int, child: int) -> Release:

@@ -8,6 +8,8 @@ the seed, so a failing seed is its own reproduction.
 import random
 from collections import deque
 
+import msgspec
+
 from millstream_events.commands import (
     AbortAction,
     AbortRun,
@@ -25,6 +27,8 @@ from millstream_events.ids import child_id, new_run_id
 from millstream_events.model import LeaderElected
 from millstream_events.ports import LogEntry
 from millstream_events.reports import (
+    UNKNOWN_ACTION,
+    Adopted,
     AgentBatch,
     AskChildren,
     Cancel,
@@ -106,6 +110,8 @@ class SimAgent:
         self.epoch = 0
         self.granted = 0
         self.attempts: dict[bytes, Attempt] = {}
+        #: Attempts that began here -> number of the call that tells of them.
+        self.eager: dict[bytes, int] = {}
         self.inbox: deque[ToAgent] = deque()
         self.wants_hello = True
 
@@ -125,7 +131,13 @@ class SimAgent:
         self.granted = max(0, self.world.slots - len(self.attempts))
         unacked = {getattr(item, "token", b"") for item in self.outbox}
         held = [
-            Held(a.work.run, a.work.action, a.work.attempt, token)
+            Held(
+                a.work.run,
+                a.work.action,
+                a.work.attempt,
+                token,
+                self.eager.get(token, -1) >= self.base,
+            )
             for token, a in self.attempts.items()
         ]
         held += [
@@ -164,6 +176,9 @@ class SimAgent:
                     self.world.observe(order)
                 case Cancel() if order.token in self.attempts:
                     self.attempts[order.token].cancelled = True
+                case Adopted() if order.token in self.attempts:
+                    adopted = self.attempts[order.token]
+                    adopted.work = msgspec.structs.replace(adopted.work, action=order.action)
                 case Forget():
                     self.attempts.pop(order.token, None)
                 case Repeat() if order.start >= self.base:
@@ -223,21 +238,34 @@ class SimAgent:
             self.report(SetTimer(work.run, work.action, token, call, due_ms))
             return
         task = TaskRef(work.task.name + "c", identity=b"c")
-        self.report(
-            StartAction(
-                work.run,
-                work.action,
-                token,
-                call,
-                "task",
-                task,
-                None,
-                b"i",
-                k=attempt.counts[call],
-                policy=self.world.policy(call),
-                cache_key=call if call[0] % 7 == 0 else b"",
-            )
+        start = StartAction(
+            work.run,
+            work.action,
+            token,
+            call,
+            "task",
+            task,
+            None,
+            b"i",
+            k=attempt.counts[call],
+            policy=self.world.policy(call),
+            cache_key=call if call[0] % 7 == 0 else b"",
         )
+        self.report(self.begin_here(work, start))
+
+    def begin_here(self, above: Work, call: StartAction) -> StartAction:
+        """Start some children before the leader hears of them, also such as exist already."""
+        if call.cache_key or not call.policy.idempotent or self.world.rng.random() < 0.5:
+            return call
+        number = self.base + len(self.outbox)
+        token = (self.starts * 1_000_000 + number).to_bytes(6, "big") + self.name.encode()[-2:]
+        work = Work(
+            self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
+            policy=call.policy,
+        )  # fmt: skip
+        self.attempts[token] = Attempt(work)
+        self.eager[token] = number
+        return msgspec.structs.replace(call, eager=token, generation=self.generation)
 
     def end(self, token: bytes, report: object) -> None:
         """End an attempt."""

@@ -1,0 +1,79 @@
+"""Giving one attempt to one agent: by the leader's choice, or because it has begun there."""
+
+from millstream_events import model as m
+from millstream_events.phases import State
+from millstream_events.reports import Adopted, Forget, StartAction
+from millstream_events.state import RunState
+from millstream_scheduler.placement import Seat, matches, selector_of
+from millstream_scheduler.timers import Due
+from millstream_scheduler.turn import Turn
+
+
+def assign(turn: Turn, run: RunState, ordinal: int, seat: Seat, token: bytes) -> None:
+    """Record that an attempt is with an agent, under `token`."""
+    action = run.actions[ordinal]
+    turn.record(
+        run,
+        m.AttemptDispatched(
+            ordinal,
+            action.attempt,
+            action.last_rev,
+            pool=seat.hello.pool,
+            agent=seat.agent,
+            token=token,
+            generation=seat.generation,
+        ),
+    )
+    seat.live[token] = (run.id, ordinal)
+    seat.bundles.add(run.bundle)
+    if action.rules.runtime_max_ms:
+        due_ms = turn.now_ms + action.rules.runtime_max_ms
+        turn.book.timers.add(Due(due_ms, "runtime", run.id, ordinal, action.attempt))
+
+
+def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction) -> bool:
+    """Record that a new action runs where its parent does, if nothing speaks against it."""
+    action = run.actions[ordinal]
+    seat = turn.book.seats.get(agent)
+    if seat is None or run.paused or action.state != State.READY or not action.rules.idempotent:
+        return False
+    if turn.book.limit_hit(run, ordinal) is not None:
+        return False
+    if not matches(selector_of(action.rules), seat.hello):
+        return False
+    assign(turn, run, ordinal, seat, call.eager)
+    return True
+
+
+def settle_eager(turn: Turn, agent: str, call: StartAction) -> None:
+    """Account for a call that has begun on its agent, and end what was not recorded of it."""
+    seat = turn.book.seats.get(agent)
+    if seat is not None and seat.generation == call.generation:
+        seat.used += 1
+    run = turn.state.runs.get(call.run)
+    known = None if run is None else run.ordinals.get(call.id)
+    if run is None or known is None or run.actions[known].token != call.eager:
+        turn.order_now(agent, Forget(call.eager))
+
+
+def ordinal_of(turn: Turn, agent: str, run: RunState, ordinal: int, token: bytes) -> int | None:
+    """Return the ordinal of the action whose current attempt has `token` (rule F6).
+
+    An attempt that began on its agent reports under `UNKNOWN_ACTION`.
+    """
+    if ordinal < 0:
+        seat = turn.book.seats.get(agent)
+        live = None if seat is None else seat.live.get(token)
+        if live is not None and live[0] == run.id:
+            ordinal = live[1]
+        else:
+            # After a change of leader, or from the agent's former incarnation: rare.
+            ordinal = next((n for n, each in enumerate(run.actions) if each.token == token), -1)
+    if token and 0 <= ordinal < len(run.actions) and run.actions[ordinal].token == token:
+        return ordinal
+    return None
+
+
+def tell_ordinal(turn: Turn, agent: str, ordinal: int, token: bytes) -> None:
+    """Tell an agent the ordinal of an attempt that began there."""
+    turn.order_now(agent, Adopted(token, ordinal))

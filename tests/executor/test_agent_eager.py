@@ -1,0 +1,175 @@
+"""Children that begin on their parent's agent before the leader has heard of the call."""
+
+import msgspec
+import pytest
+from agent_rig import MS, RUN, Rig, call, child_id, ended, release, token
+
+from millstream_events.ports import OutputLine
+from millstream_events.reports import (
+    UNKNOWN_ACTION,
+    Adopted,
+    Forget,
+    Hello,
+    SayHello,
+    StartAction,
+    Started,
+    Succeeded,
+)
+from millstream_events.values import WORKER_ALONE, WORKER_THREAD, Policy, Selector
+from millstream_executor.effects import ShipOutput
+from millstream_executor.link import (
+    AttemptBegan,
+    AttemptEnded,
+    CallChild,
+    CancelAttempt,
+    Printed,
+    RunAttempt,
+)
+
+PLAIN = Policy()
+
+
+def begun(rig: Rig) -> bytes:
+    """Return the token of the child that the rig's worker was given last."""
+    return rig.heard(RunAttempt)[-1].work.token
+
+
+def with_child(**settings: int) -> Rig:
+    """Return a rig whose attempt 1 has called child 7, which began at once."""
+    rig = Rig(**settings)
+    rig.begin(1)
+    rig.clear()
+    rig.call(1, 7, PLAIN)
+    return rig
+
+
+def test_a_child_takes_the_slot_of_its_parent_before_the_leader_has_answered():
+    rig = with_child(slots=2)
+    (run,) = rig.heard(RunAttempt)
+    assert (run.work.run, run.work.id, run.work.action) == (RUN, child_id(7), UNKNOWN_ACTION)
+
+
+def test_call_and_end_of_a_short_child_go_up_in_one_message():
+    rig = with_child(slots=2)
+    assert rig.up == []
+    rig.worker(rig.where(1), AttemptEnded(begun(rig), None, None, 5, 6))
+    start, done = (item for item in rig.up if isinstance(item, StartAction | Succeeded))
+    assert isinstance(start, StartAction)
+    assert start.eager == begun(rig)
+    assert isinstance(done, Succeeded)
+    assert (done.action, done.token) == (UNKNOWN_ACTION, start.eager)
+
+
+def test_the_call_of_a_longer_child_is_kept_back_for_a_millisecond_only():
+    rig = with_child(slots=2)
+    assert rig.core.tick_ns <= MS
+    rig.wait(1)
+    (start,) = rig.said(StartAction)
+    assert start.eager == begun(rig)
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        Policy(idempotent=False),
+        Policy(queue="other"),
+        Policy(selector=Selector(region=("xx",))),
+        Policy(worker=WORKER_ALONE),
+        Policy(memory_max_bytes=1 << 20),
+        Policy(queued_max_ms=5),
+    ],
+)
+def test_what_the_leader_must_place_waits_for_the_leader(policy: Policy):
+    rig = Rig(slots=2)
+    rig.begin(1)
+    rig.clear()
+    rig.call(1, 7, policy)
+    assert rig.heard(RunAttempt) == []
+    assert rig.said(StartAction) == [call(1, 7, policy)]
+
+
+def test_a_cached_child_waits_for_the_leader():
+    rig = Rig(slots=2)
+    key = rig.begin(1)
+    rig.clear()
+    from_worker = msgspec.structs.replace(call(1, 7, PLAIN), cache_key=b"k")
+    rig.worker(key, CallChild(from_worker))
+    assert rig.heard(RunAttempt) == []
+
+
+def test_without_credit_to_spend_nobody_is_overtaken():
+    rig = Rig(slots=1)
+    rig.begin(1)
+    assert rig.core.state.credit.granted == rig.core.state.credit.received
+    rig.clear()
+    rig.call(1, 7, PLAIN)
+    assert rig.heard(RunAttempt) == []
+
+
+def test_a_repeated_attempt_asks_the_leader_since_its_children_may_exist():
+    rig = Rig(slots=2)
+    rig.begin(1, attempt=2)
+    rig.clear()
+    rig.call(1, 7, PLAIN)
+    assert rig.heard(RunAttempt) == []
+
+
+def test_a_thread_task_begins_at_once_too():
+    rig = Rig(slots=2)
+    rig.begin(1)
+    rig.clear()
+    rig.call(1, 7, Policy(worker=WORKER_THREAD))
+    assert len(rig.heard(RunAttempt)) == 1
+
+
+def test_what_the_leader_declines_is_ended_and_says_nothing_more():
+    rig = with_child(slots=2)
+    child = begun(rig)
+    rig.wait(1)
+    rig.clear()
+    rig.orders(Forget(child))
+    assert rig.heard(CancelAttempt) == [CancelAttempt(child, "forgotten")]
+    rig.worker(rig.where(1), AttemptEnded(child, None, None, 5, 6))
+    assert rig.said(Succeeded) == []
+
+
+def test_the_release_of_an_eager_child_resumes_its_parent():
+    rig = with_child(slots=2)
+    rig.worker(rig.where(1), AttemptEnded(begun(rig), None, None, 5, 6))
+    rig.orders(release(1, 7))
+    rig.worker(rig.where(1), ended(1))
+    assert rig.said(Succeeded)[-1].token == token(1)
+
+
+def test_output_waits_for_the_ordinal_which_is_asked_for_at_once():
+    rig = with_child(slots=2)
+    child, key = begun(rig), rig.where(1)
+    rig.worker(key, AttemptBegan(child, 5))
+    line = OutputLine(1, 1, "hello")
+    rig.worker(key, Printed(child, (line,)))
+    assert rig.did(ShipOutput) == []
+    (started,) = rig.said(Started)
+    assert (started.action, started.token) == (UNKNOWN_ACTION, child)
+    rig.orders(Adopted(child, 4))
+    (shipped,) = rig.did(ShipOutput)
+    assert (shipped.batch.action, shipped.batch.lines) == (4, (line,))
+    rig.worker(key, Printed(child, (line,)))
+    assert rig.did(ShipOutput)[-1].batch.action == 4
+
+
+def test_an_introduction_marks_what_the_leader_may_not_know_yet():
+    rig = with_child(slots=2)
+    child = begun(rig)
+    rig.wait(1)
+    rig.clear()
+    rig.wait(300)
+    rig.orders(SayHello())
+    (hello,) = rig.said(Hello)
+    marks = {held.token: held.eager for held in hello.holding}
+    assert marks == {token(1): False, child: True}
+    acked = rig.core.state.outbox.next - 1
+    rig.wait(300)
+    rig.clear()
+    rig.orders(SayHello(), acked=acked)
+    (hello,) = rig.said(Hello)
+    assert not any(held.eager for held in hello.holding)
