@@ -22,3 +22,42 @@ async def parent(n: int) -> int:
 @env.task
 async def spread(n: int) -> int:
     return sum(await asyncio.gather(*(noop(i) for i in range(n))))
+
+
+@env.task
+async def tree(width: int, depth: int) -> int:
+    """Call `width` children, each of which does the same, `depth` levels deep."""
+    if depth == 0:
+        return 1
+    return 1 + sum(await asyncio.gather(*(tree(width, depth - 1) for _ in range(width))))
+
+
+@millstream.trace
+async def step(x: int) -> int:
+    return x
+
+
+@env.task
+async def steps(n: int) -> int:
+    """Record `n` steps one after the other."""
+    for index in range(n):
+        await step(index)
+    return n
+
+
+@env.task
+async def echo(content: bytes) -> bytes:
+    return content
+
+
+@env.task
+async def hold(seconds: float) -> float:
+    """Keep a slot busy."""
+    await asyncio.sleep(seconds)
+    return seconds
+
+
+@env.task
+async def crowd(n: int) -> int:
+    """Call `n` children that hold their slots until they are aborted."""
+    return len(await asyncio.gather(*(hold(3_600.0) for _ in range(n))))

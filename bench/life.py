@@ -1,0 +1,195 @@
+"""What a cluster costs beside the work: start, memory, CPU, replay, a new leader."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+import millstream
+from bench import flow
+from bench.rows import Figures
+from millstream._init import installation
+from millstream._reader import read_entries
+from millstream._syncify import background
+from millstream_events.codec import decode_frame
+from millstream_events.fold import fold_entry
+from millstream_events.model import ActionRequested
+from millstream_events.ports import LogEntry
+from millstream_events.state import ShardState
+
+ROOT = Path(__file__).resolve().parent.parent
+IDLE_S = 5.0
+CPU_CHILDREN = 5_000
+MIB = 1024 * 1024
+#: The kinds of a cluster's processes: how their command lines are told apart, in this order.
+KINDS = {
+    "nats": "nats-server",
+    "scheduler": "millstream_scheduler",
+    "agent": "millstream_executor",
+}
+
+
+def cold() -> Figures:
+    """`millstream run` of a hello program with no cluster running, to the end of its result."""
+    command = [str(Path(sys.executable).parent / "millstream"), "run", "hello.py", "hello"]
+    with tempfile.TemporaryDirectory(prefix="millstream-cold-") as folder:
+        shutil.copy(ROOT / "bench" / "hello.py", folder)
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("MILLSTREAM_")}
+        began = time.perf_counter()
+        with subprocess.Popen(
+            [*command, "-o", "json"], cwd=folder, env=environ, stdout=subprocess.PIPE
+        ) as program:
+            assert program.stdout is not None
+            printed = program.stdout.readline()
+            span = time.perf_counter() - began
+            printed += program.stdout.read()
+        assert program.returncode == 0, program.returncode
+        assert b"SUCCEEDED" in printed, printed
+    return {"cold_start": (span, "s", 1)}
+
+
+def processes() -> dict[str, list[psutil.Process]]:
+    """Return the processes of the embedded cluster by kind; workers and templates are `worker`."""
+    found: dict[str, list[psutil.Process]] = {kind: [] for kind in (*KINDS, "worker", "dev")}
+    agents: set[int] = set()
+    for each in psutil.Process().children(recursive=True):
+        try:
+            line = " ".join(each.cmdline())
+            kind = next((kind for kind, part in KINDS.items() if part in line), "dev")
+            if kind == "agent":
+                kind = "agent" if each.ppid() not in agents else "worker"
+                agents.add(each.pid)
+            found[kind].append(each)
+        except psutil.Error:
+            continue
+    return found
+
+
+def mem() -> Figures:
+    """Memory and CPU of a cluster that has nothing to do, the client left out."""
+    own = [each for group in processes().values() for each in group]
+    rss = sum(each.memory_info().rss for each in own)
+    pss = sum(each.memory_full_info().pss for each in own)
+    before = _cpu_s(own)
+    time.sleep(IDLE_S)
+    share = (_cpu_s(own) - before) / IDLE_S * 100
+    return {
+        "mem_idle_rss": (rss / MIB, "MiB", len(own)),
+        "mem_idle_pss": (pss / MIB, "MiB", len(own)),
+        "cpu_idle": (share, "%", len(own)),
+    }
+
+
+def cpu() -> Figures:
+    """CPU time for each action of a fan-out, by kind of process."""
+    groups = processes()
+    before = {kind: _cpu_s(group) for kind, group in groups.items()}
+    client = sum(os.times()[:2])
+    millstream.run(flow.spread, CPU_CHILDREN).result()
+    figures: Figures = {
+        f"cpu_{kind}": (
+            (_cpu_s(group) - before[kind]) / CPU_CHILDREN * 1e6,
+            "us/action",
+            CPU_CHILDREN,
+        )
+        for kind, group in groups.items()
+    }
+    spent = (sum(os.times()[:2]) - client) / CPU_CHILDREN * 1e6
+    return {**figures, "cpu_client": (spent, "us/action", CPU_CHILDREN)}
+
+
+def queued(count: int) -> Callable[[], Figures]:
+    """`count` actions that wait in the leader: its memory for each, and a run beside them."""
+
+    def once() -> Figures:
+        leader = _leader()
+        before = leader.memory_info().rss
+        began = time.perf_counter()
+        crowd = millstream.run(flow.crowd, count)
+        seen = _Requests(crowd.id)
+        deadline = time.monotonic() + count / 500 + 60
+        while seen.count() < count:
+            assert time.monotonic() < deadline, "the actions did not arrive in time"
+            time.sleep(0.2)
+        accepted = time.perf_counter() - began
+        grown = leader.memory_info().rss - before
+        began = time.perf_counter()
+        crowd.abort("measured")
+        crowd.wait(quiet=True)
+        return {
+            f"queue{count}_leader_rss": (grown / count, "B/action", count),
+            f"queue{count}_accepted": (count / accepted, "tasks/s", count),
+            f"queue{count}_abort": (time.perf_counter() - began, "s", count),
+        }
+
+    return once
+
+
+class _Requests:
+    """Counts the actions that a run's log has requested so far."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._seq = 0
+        self._count = 0
+
+    def count(self) -> int:
+        """Read what has been added since, and return the number so far."""
+        for entry in _entries(self._run, self._seq):
+            self._seq = entry.seq
+            frame = decode_frame(entry.payload, key=entry.key, seq=entry.seq)
+            self._count += sum(isinstance(event, ActionRequested) for event in frame.events)
+        return self._count
+
+
+def replay() -> Figures:
+    """Folding the whole log of this bench again, as a new leader does."""
+    entries = _entries()
+    events = sum(
+        len(decode_frame(entry.payload, key=entry.key, seq=entry.seq).events) for entry in entries
+    )
+    state = ShardState("lo00")
+    began = time.perf_counter()
+    for entry in entries:
+        fold_entry(state, entry)
+    span = time.perf_counter() - began
+    return {"replay": (events / span, "events/s", events)}
+
+
+def takeover() -> Figures:
+    """The scheduler is killed; how long until the next run's result."""
+    leader = _leader()
+    began = time.perf_counter()
+    os.kill(leader.pid, signal.SIGKILL)
+    millstream.run(flow.noop, 7).result()
+    return {"takeover": (time.perf_counter() - began, "s", 1)}
+
+
+def _leader() -> psutil.Process:
+    return max(processes()["scheduler"], key=lambda each: each.memory_info().rss)
+
+
+def _entries(key: str | None = None, after_seq: int = 0) -> list[LogEntry]:
+    async def read() -> list[LogEntry]:
+        client = await installation().client("remote")
+        return [entry async for entry in read_entries(client.log, key=key, after_seq=after_seq)]
+
+    return background.run(read())
+
+
+def _cpu_s(group: list[psutil.Process]) -> float:
+    spent = 0.0
+    for each in group:
+        try:
+            times = each.cpu_times()
+        except psutil.Error:
+            continue
+        spent += times.user + times.system
+    return spent

@@ -1,0 +1,82 @@
+"""How much goes through, and how late it gets under load."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+import millstream
+from bench import flow
+from bench.machine import percentile
+from bench.rows import Figures
+from millstream._syncify import background
+
+FAN_SIZES = (1_000, 10_000, 100_000)
+RUNS = 2_000
+#: Runs that wait for their result at once.
+RUNS_OPEN_MAX = 256
+#: Arrivals each second, for so long; a rate whose backlog grows is the last.
+OPEN_RATES = (50, 100, 200, 400, 800, 1_600)
+OPEN_S = 3.0
+OPEN_LATE_MS = 500.0
+
+
+def fan(size: int) -> Callable[[], Figures]:
+    """A parent that calls `size` children at once."""
+
+    def once() -> Figures:
+        began = time.perf_counter()
+        millstream.run(flow.spread, size).result()
+        return {f"fan{size}": (size / (time.perf_counter() - began), "tasks/s", size)}
+
+    return once
+
+
+def runs() -> Figures:
+    """Tiny runs from one client, submit to result, many under way at once."""
+
+    async def all_of_them() -> None:
+        room = asyncio.Semaphore(RUNS_OPEN_MAX)
+
+        async def one() -> None:
+            async with room:
+                run = await millstream.run.aio(flow.noop, 7)
+                await run.result.aio()
+
+        await asyncio.gather(*(one() for _ in range(RUNS)))
+
+    began = time.perf_counter()
+    background.run(all_of_them())
+    return {"runs": (RUNS / (time.perf_counter() - began), "runs/s", RUNS)}
+
+
+def open_loop(rate: int) -> Callable[[], Figures]:
+    """Runs that arrive at a fixed rate whether or not the former are over.
+
+    Latency is counted from the time at which a run was due, so a stall is paid for by all
+    that were due meanwhile (no coordinated omission).
+    """
+
+    async def arrivals() -> list[float]:
+        spans: list[float] = []
+        began = time.perf_counter()
+
+        async def one(due: float) -> None:
+            run = await millstream.run.aio(flow.noop, 7)
+            await run.result.aio()
+            spans.append((time.perf_counter() - due) * 1e3)
+
+        async with asyncio.TaskGroup() as group:
+            for index in range(round(rate * OPEN_S)):
+                due = began + index / rate
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
+                group.create_task(one(due))
+        return spans
+
+    def once() -> Figures:
+        spans = background.run(arrivals())
+        return {
+            f"open{rate}_p50": (percentile(spans, 0.5), "ms", len(spans)),
+            f"open{rate}_p99": (percentile(spans, 0.99), "ms", len(spans)),
+        }
+
+    return once
