@@ -78,7 +78,9 @@ def median(rows: Sequence[Row]) -> float:
 
 def table(rows: Sequence[Row]) -> str:
     """Return the medians, with their spread, as a table."""
-    lines = [f"{'metric':<24}{'median':>10}  {'min - max':<22}{'unit':<11}{'durability':<12}foreign"]
+    lines = [
+        f"{'metric':<24}{'median':>10}  {'min - max':<22}{'unit':<11}{'durability':<12}foreign"
+    ]
     for metric in dict.fromkeys(row["metric"] for row in rows):
         calm = calmest(rows, metric)
         values = [row["value"] for row in calm]
