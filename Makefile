@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PACKAGES := sdk events scheduler executor console
 CHECKED := $(PACKAGES) tests bench examples
 
-.PHONY: demo test check fmt bench faults clean
+.PHONY: demo test check fmt bench bench-peers faults clean
 
 # Starts an embedded cluster, surveys the standard library on it, prints what it found.
 demo: $(BIN)/.installed
@@ -34,9 +34,13 @@ fmt: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix $(CHECKED)
 	$(BIN)/ruff format $(CHECKED)
 
-# Our figures, as a table; `python -m bench ... --json` gives the rows.
-bench: $(BIN)/.installed
-	$(BIN)/python -m bench lat chain fan cold
+# Our figures, as a table and a plot; `python -m bench ... --json` gives the rows.
+bench: $(BIN)/.installed-bench
+	$(BIN)/python -m bench --plot .millstream/bench
+
+# Ours beside the peers that can be imported (install some with pip first), and the ratios.
+bench-peers: $(BIN)/.installed-bench
+	$(BIN)/python -m bench.peers
 
 # Kills, stops and starves real processes; prints what each fault cost.
 faults: $(BIN)/.installed-dev
@@ -53,4 +57,8 @@ $(BIN)/.installed: pyproject.toml
 
 $(BIN)/.installed-dev: $(BIN)/.installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
+
+$(BIN)/.installed-bench: $(BIN)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[bench]"
 	touch $@
