@@ -134,6 +134,7 @@ class AgentCore:
         trip_ns = state.outbox.acknowledge(message.acked, now_ns)
         if trip_ns:
             state.pace.answered(trip_ns)
+            state.trusted_ns = max(state.trusted_ns, now_ns - trip_ns)
         for order in message.items:
             self._order(order, now_ns)
 

@@ -93,6 +93,8 @@ class AgentState:
         self._over_order: deque[bytes] = deque()
         #: Attempts that have begun here before the leader heard of them.
         self.eager_count = 0
+        #: When the newest report was sent that the leader has acknowledged.
+        self.trusted_ns = 0
         #: Calls among `reports` that have begun here, and since when they have been kept back.
         self.held_back = 0
         self.held_back_ns = 0

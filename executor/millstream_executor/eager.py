@@ -25,6 +25,10 @@ from millstream_executor.held import HeldAttempt
 #: A call that has begun here waits this long for company on its way up: most often that is
 #: the child's own end, and one message and one frame carry both.
 HOLD_NS: Final = 1_000_000
+#: The leader must have heard of us this lately, which an acknowledgement proves: one that has
+#: given a silent agent up (after `SchedulerConfig.agent_lost_ms`, which is longer) may have
+#: started the caller elsewhere.
+TRUST_NS: Final = 1_000_000_000
 #: Lines kept of an attempt that does not know its ordinal yet; later ones are counted.
 LINES_MAX: Final = 2_000
 #: Settings of a policy that do not bear on where an action may run.
@@ -45,6 +49,8 @@ def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns:
     """Say whether `call` may begin here at once, `parent` having given its slot back."""
     credit = state.credit
     if credit.granted <= credit.received or state.leaving or state.hello_due or not state.epoch:
+        return False
+    if now_ns - state.trusted_ns > TRUST_NS:
         return False
     if state.queue or state.resume or now_ns < state.no_room_until_ns:
         return False

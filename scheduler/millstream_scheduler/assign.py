@@ -4,13 +4,27 @@ from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.reports import Adopted, Forget, StartAction
 from millstream_events.state import RunState
-from millstream_scheduler.placement import Seat, matches, selector_of
+from millstream_scheduler.placement import ANY, Seat, selector_of
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
 
 def assign(turn: Turn, run: RunState, ordinal: int, seat: Seat, token: bytes) -> None:
     """Record that an attempt is with an agent, under `token`."""
+    _record(turn, run, ordinal, seat.hello.pool, seat.agent, token, seat.generation)
+    seat.live[token] = (run.id, ordinal)
+    seat.bundles.add(run.bundle)
+
+
+def _record(
+    turn: Turn,
+    run: RunState,
+    ordinal: int,
+    pool: str,
+    agent: str,
+    token: bytes,
+    generation: int,
+) -> None:
     action = run.actions[ordinal]
     turn.record(
         run,
@@ -18,30 +32,36 @@ def assign(turn: Turn, run: RunState, ordinal: int, seat: Seat, token: bytes) ->
             ordinal,
             action.attempt,
             action.last_rev,
-            pool=seat.hello.pool,
-            agent=seat.agent,
+            pool=pool,
+            agent=agent,
             token=token,
-            generation=seat.generation,
+            generation=generation,
         ),
     )
-    seat.live[token] = (run.id, ordinal)
-    seat.bundles.add(run.bundle)
     if action.rules.runtime_max_ms:
         due_ms = turn.now_ms + action.rules.runtime_max_ms
         turn.book.timers.add(Due(due_ms, "runtime", run.id, ordinal, action.attempt))
 
 
 def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction) -> bool:
-    """Record that a new action runs where its parent does, if nothing speaks against it."""
+    """Record that a new action runs where its parent does, if nothing speaks against it.
+
+    To a new leader an agent repeats its calls ahead of its introduction, which then claims what
+    they have begun: so there may be no seat yet.
+    """
     action = run.actions[ordinal]
+    if run.paused or action.state != State.READY or not action.rules.idempotent:
+        return False
+    if turn.book.limit_hit(run, ordinal) is not None or selector_of(action.rules) != ANY:
+        return False
     seat = turn.book.seats.get(agent)
-    if seat is None or run.paused or action.state != State.READY or not action.rules.idempotent:
+    if seat is not None:
+        assign(turn, run, ordinal, seat, call.eager)
+        return True
+    known = turn.state.agents.get(agent)
+    if known is None:
         return False
-    if turn.book.limit_hit(run, ordinal) is not None:
-        return False
-    if not matches(selector_of(action.rules), seat.hello):
-        return False
-    assign(turn, run, ordinal, seat, call.eager)
+    _record(turn, run, ordinal, known.pool, agent, call.eager, call.generation)
     return True
 
 

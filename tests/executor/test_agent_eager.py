@@ -36,10 +36,19 @@ def begun(rig: Rig) -> bytes:
 
 def with_child(**settings: int) -> Rig:
     """Return a rig whose attempt 1 has called child 7, which began at once."""
-    rig = Rig(**settings)
+    rig = trusted(Rig(**settings))
     rig.begin(1)
     rig.clear()
     rig.call(1, 7, PLAIN)
+    return rig
+
+
+def trusted(rig: Rig) -> Rig:
+    """Let the leader acknowledge something, which proves that it has heard of the agent."""
+    rig.begin(99)
+    rig.end(99)
+    rig.now += MS
+    rig.orders(acked=rig.core.state.outbox.next - 1)
     return rig
 
 
@@ -80,7 +89,7 @@ def test_the_call_of_a_longer_child_is_kept_back_for_a_millisecond_only():
     ],
 )
 def test_what_the_leader_must_place_waits_for_the_leader(policy: Policy):
-    rig = Rig(slots=2)
+    rig = trusted(Rig(slots=2))
     rig.begin(1)
     rig.clear()
     rig.call(1, 7, policy)
@@ -89,7 +98,7 @@ def test_what_the_leader_must_place_waits_for_the_leader(policy: Policy):
 
 
 def test_a_cached_child_waits_for_the_leader():
-    rig = Rig(slots=2)
+    rig = trusted(Rig(slots=2))
     key = rig.begin(1)
     rig.clear()
     from_worker = msgspec.structs.replace(call(1, 7, PLAIN), cache_key=b"k")
@@ -98,7 +107,7 @@ def test_a_cached_child_waits_for_the_leader():
 
 
 def test_without_credit_to_spend_nobody_is_overtaken():
-    rig = Rig(slots=1)
+    rig = trusted(Rig(slots=1))
     rig.begin(1)
     assert rig.core.state.credit.granted == rig.core.state.credit.received
     rig.clear()
@@ -107,7 +116,7 @@ def test_without_credit_to_spend_nobody_is_overtaken():
 
 
 def test_a_repeated_attempt_asks_the_leader_since_its_children_may_exist():
-    rig = Rig(slots=2)
+    rig = trusted(Rig(slots=2))
     rig.begin(1, attempt=2)
     rig.clear()
     rig.call(1, 7, PLAIN)
@@ -115,7 +124,7 @@ def test_a_repeated_attempt_asks_the_leader_since_its_children_may_exist():
 
 
 def test_a_thread_task_begins_at_once_too():
-    rig = Rig(slots=2)
+    rig = trusted(Rig(slots=2))
     rig.begin(1)
     rig.clear()
     rig.call(1, 7, Policy(worker=WORKER_THREAD))
@@ -173,3 +182,13 @@ def test_an_introduction_marks_what_the_leader_may_not_know_yet():
     rig.orders(SayHello(), acked=acked)
     (hello,) = rig.said(Hello)
     assert not any(held.eager for held in hello.holding)
+
+
+def test_an_agent_that_the_leader_has_not_acknowledged_lately_asks_first():
+    rig = trusted(Rig(slots=2))
+    rig.begin(1)
+    rig.clear()
+    rig.now += 1_500 * MS  # Frozen, say: the leader may have given the caller to another agent.
+    rig.call(1, 7, PLAIN)
+    assert rig.heard(RunAttempt) == []
+    assert rig.said(StartAction) == [call(1, 7, PLAIN)]
