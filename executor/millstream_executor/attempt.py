@@ -18,6 +18,7 @@ import msgspec
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
+from millstream._values_sink import Sink, finish
 from millstream_events.errors import MillstreamError
 from millstream_events.reports import Work
 from millstream_events.values import ErrorRecord, Usage, Value
@@ -44,7 +45,7 @@ class TaskInterface(Protocol):
         """Return the arguments of the call."""
         ...
 
-    def encode_output(self, value: Any) -> tuple[str, bytes] | None:
+    def encode_output(self, value: Any, sink: Sink) -> tuple[str, bytes] | None:
         """Return codec and content, or None for a task that returns nothing."""
         ...
 
@@ -221,8 +222,9 @@ class Attempt:
         return value
 
     async def _output(self, task: RunnableTask, value: Any) -> Value | None:
+        sink = Sink()
         try:
-            encoded = task.interface.encode_output(value)
+            encoded = task.interface.encode_output(value, sink)
         except Exception as exc:
             error = _record(exc)
             message = f"a result of type {type(value).__qualname__} cannot be stored: {exc}"
@@ -238,8 +240,10 @@ class Attempt:
         if encoded is None:
             return None
         codec, content = encoded
-        check_inline_bytes(content, task.max_inline_io_bytes, "outputs")
+        limit_bytes = task.max_inline_io_bytes
+        check_inline_bytes(content, limit_bytes, "outputs", aside_bytes=sink.aside_bytes)
         try:
+            await finish(sink, self.context.controller)
             return await self.context.controller.store(content, codec)
         except MillstreamError as exc:
             raise _Failed(_unfetched(exc)) from exc

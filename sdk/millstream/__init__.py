@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from millstream import durable, errors, remote
+    from millstream import durable, errors, remote, types
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, VersionParameters
     from millstream._environment import TaskEnvironment
@@ -60,6 +60,7 @@ __all__ = [
     "run",
     "shutdown",
     "trace",
+    "types",
     "with_runcontext",
 ]
 
@@ -94,6 +95,7 @@ _HOMES: Final = {
     "run": "_launch",
     "shutdown": "_init",
     "trace": "_trace",
+    "types": "types",
     "with_runcontext": "_launch",
 }
 

@@ -23,6 +23,7 @@ from millstream._failures import exception_of
 from millstream._group import group_here
 from millstream._interface import Interface
 from millstream._values import inputs_hash
+from millstream._values_sink import Sink, finish
 from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
 from millstream_events.ids import ActionId, Digest, child_id, show_action
 from millstream_events.phases import SUCCESS_PHASES
@@ -96,6 +97,8 @@ class Request(NamedTuple):
     policy: Policy
     cache_key: bytes
     cache_mode: int
+    #: Holds what must be done before the inputs leave, such as the upload of a file.
+    sink: Sink
 
 
 class Outcome(NamedTuple):
@@ -156,15 +159,18 @@ def occurrence(scope: Scope, identity: bytes, hash_: bytes, group: str) -> int:
     return k
 
 
-def check_inline_bytes(content: bytes | None, limit_bytes: int, what: str) -> None:
-    """Refuse values that are too large to travel.
+def check_inline_bytes(
+    content: bytes | None, limit_bytes: int, what: str, *, aside_bytes: int = 0
+) -> None:
+    """Refuse values that are too large to travel; `aside_bytes` of them do not count.
 
     Raises:
         InlineIOMaxBytesBreached: `content` is larger than `limit_bytes`.
     """
-    if content is not None and len(content) > limit_bytes:
+    size_bytes = 0 if content is None else len(content) - aside_bytes
+    if size_bytes > limit_bytes:
         raise InlineIOMaxBytesBreached(
-            f"{what} take {len(content):,} bytes; max_inline_io_bytes is {limit_bytes:,}. "
+            f"{what} take {size_bytes:,} bytes; max_inline_io_bytes is {limit_bytes:,}. "
             f"Raise it, or pass a path"
         )
 
@@ -178,12 +184,14 @@ def encode_call(
         InlineIOMaxBytesBreached: The inputs are larger than the task allows.
         RuntimeDataValidationError: An argument does not fit the task's parameters.
     """
-    encoded = task.interface.encode_inputs(tuple(args), dict(kwargs))
+    sink = Sink()
+    encoded = task.interface.encode_inputs(tuple(args), dict(kwargs), sink)
     codec, content = ("", None) if encoded is None else encoded
-    check_inline_bytes(content, task.max_inline_io_bytes, f"the inputs of {task.name}")
+    what = f"the inputs of {task.name}"
+    check_inline_bytes(content, task.max_inline_io_bytes, what, aside_bytes=sink.aside_bytes)
     hash_ = inputs_hash(content)
     key, mode = cache_key(task, content, hash_)
-    return Request(task, task.ref(), content, codec, hash_, group, task.policy(), key, mode)
+    return Request(task, task.ref(), content, codec, hash_, group, task.policy(), key, mode, sink)
 
 
 async def submit(context: ActionContext, request: Request) -> Outcome:
@@ -201,6 +209,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     recorded = context.controller.recorded(id_)
     if recorded is not None:
         return await collect(context, recorded)
+    await finish(request.sink, context.controller)
     call = Call(
         id=id_,
         kind="task",

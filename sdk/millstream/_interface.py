@@ -14,6 +14,7 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Union, cast
 
+from millstream._interface_schema import schema_of
 from millstream._values import (
     CODEC_MSGPACK,
     codec_name,
@@ -22,10 +23,12 @@ from millstream._values import (
     pack,
     read,
     refuse,
+    result_shape,
     shape_of,
 )
 from millstream._values_describe import describe, is_named_tuple
-from millstream._values_shapes import Mismatch, Shape, Sink
+from millstream._values_shapes import Mismatch, Shape
+from millstream._values_sink import Sink
 from millstream.errors import (
     RestrictedTypeError,
     ResultNotSerializableError,
@@ -44,6 +47,18 @@ _DIGEST_BYTES: Final = 16
 #: What a function's own signature holds.
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
+
+
+def _is_single_tuple(hint: object) -> bool:
+    """Say whether `hint` is a tuple of one output, `tuple[A]` or a NamedTuple of one field."""
+    args = typing.get_args(hint)
+    is_fixed = typing.get_origin(hint) is tuple and bool(args) and args[-1] is not Ellipsis
+    return is_fixed or is_named_tuple(hint)
+
+
+def _shown(hint: object) -> str:
+    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
+    return cast("type", hint).__name__ if is_plain else str(hint)
 
 
 class Interface:
@@ -141,7 +156,7 @@ class Interface:
         hint = self.annotations.get("return")
         if hint in (None, type(None), typing.NoReturn, typing.Never):
             return None
-        return shape_of(hint)
+        return result_shape(hint)
 
     @functools.cached_property
     def output_names(self) -> tuple[str, ...]:
@@ -155,6 +170,76 @@ class Interface:
         if typing.get_origin(hint) is tuple and args and args[-1] is not Ellipsis:
             return tuple(f"o{index}" for index in range(len(args)))
         return ("o0",)
+
+    # -------------------------------------------------------------- as Flyte shows it
+
+    @functools.cached_property
+    def inputs(self) -> dict[str, tuple[Any, Any]]:
+        """Annotation and default of every parameter; `inspect.Parameter.empty` for none."""
+        return {
+            each.name: (self.annotations.get(each.name, _EMPTY), each.default)
+            for each in self._parameters
+        }
+
+    @functools.cached_property
+    def outputs(self) -> dict[str, Any]:
+        """Annotation of every output, by its name."""
+        hint = self.annotations.get("return")
+        if self.output_names in ((), ("o0",)) and not _is_single_tuple(hint):
+            return dict.fromkeys(self.output_names, hint)
+        if is_named_tuple(hint):
+            fields = typing.get_type_hints(hint)
+            return {name: fields.get(name, Any) for name in self.output_names}
+        return dict(zip(self.output_names, typing.get_args(hint), strict=True))
+
+    @property
+    def docstring(self) -> str | None:
+        """The function's docstring, without its indentation."""
+        return inspect.getdoc(self.func)
+
+    def has_outputs(self) -> bool:
+        """Say whether the function declares a result."""
+        return bool(self.output_names)
+
+    def required_inputs(self) -> list[str]:
+        """Return the names of the parameters without a default."""
+        return [name for name, (_, default) in self.inputs.items() if default is _EMPTY]
+
+    def num_required_inputs(self) -> int:
+        """Return how many parameters have no default."""
+        return len(self.required_inputs())
+
+    def get_input_types(self) -> dict[str, Any]:
+        """Return the annotation of every parameter."""
+        return {name: hint for name, (hint, _) in self.inputs.items()}
+
+    def convert_to_kwargs(self, *args: object, **kwargs: object) -> Kwargs:
+        """Return a call with all of its arguments by name; defaults are not added.
+
+        Raises:
+            RuntimeDataValidationError: More arguments than parameters.
+        """
+        if len(args) > len(self.names) or len({*self.names[: len(args)], *kwargs}) > len(
+            self.names
+        ):
+            raise self._refusal(
+                "arguments", f"at most {len(self.names)}", str(len(args) + len(kwargs))
+            )
+        return {**kwargs, **dict(zip(self.names, args, strict=False))}
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """The parameters as a JSON schema."""
+        return schema_of(self.inputs)
+
+    def __repr__(self) -> str:
+        inputs = [
+            f"{name}: {_shown(hint)}" + ("" if default is _EMPTY else f" = {default}")
+            for name, (hint, default) in self.inputs.items()
+        ]
+        outputs = ", ".join(f"{name}: {_shown(hint)}" for name, hint in self.outputs.items())
+        several = f"({outputs})" if len(self.outputs) > 1 else outputs
+        return f"({', '.join(inputs)})" + (f" -> {several}" if several else "") + ":"
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -220,9 +305,17 @@ class Interface:
         return self._refusal(name, f"one of the parameters {list(self.names)}", f"{name!r}{hint}")
 
     def encode_inputs(
-        self, args: Sequence[object], kwargs: Mapping[str, object]
+        self,
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        sink: Sink | None = None,
     ) -> tuple[str, bytes] | None:
         """Return codec and bytes of a call; None for a function without parameters.
+
+        Args:
+            args: By position.
+            kwargs: By name.
+            sink: Gets what must be done before the bytes leave (`_values_sink.finish`).
 
         Raises:
             RuntimeDataValidationError: The arguments do not fit the signature.
@@ -231,7 +324,7 @@ class Interface:
         bound = self.bind(args, kwargs)
         if not self.names:
             return None
-        sink: Sink = []
+        sink = Sink() if sink is None else sink
         for name, native, shape in self._shapes:
             value = bound[name]
             if type(value) is native:
@@ -296,8 +389,12 @@ class Interface:
 
     # -------------------------------------------------------------- results
 
-    def encode_output(self, value: object) -> tuple[str, bytes] | None:
+    def encode_output(self, value: object, sink: Sink | None = None) -> tuple[str, bytes] | None:
         """Return codec and bytes of a result; None for the result None.
+
+        Args:
+            value: What the function returned.
+            sink: Gets what must be done before the bytes leave (`_values_sink.finish`).
 
         Raises:
             RuntimeDataValidationError: The value does not fit the return annotation, or there
@@ -311,7 +408,7 @@ class Interface:
             raise self._refusal(
                 "result", "None, since the function has no return annotation", type(value).__name__
             )
-        sink: Sink = []
+        sink = Sink() if sink is None else sink
         plain = value
         if type(value) is not shape.native:
             plain = self._output_to_plain(shape, value, sink)

@@ -29,6 +29,13 @@ class ActionOutputs(tuple[Any, ...]):
             return self[self.names.index(name)]
         raise AttributeError(f"no output {name!r}")
 
+    def __repr__(self) -> str:
+        shown = [
+            f'{name}="{value}"' if isinstance(value, str) else f"{name}={value}"
+            for name, value in zip(self.names, self, strict=True)
+        ]
+        return f"ActionOutputs({', '.join(shown)})"
+
     def __getnewargs__(self) -> tuple[Any, ...]:
         return tuple(self), self.names
 

@@ -16,6 +16,7 @@ from millstream._call import Request, encode_call
 from millstream._client import Client, new_command_id
 from millstream._init import Installation
 from millstream._task import Task
+from millstream._values_sink import Sink, finish
 from millstream._values_wire import hash_bytes
 from millstream.errors import CodeBundleError
 from millstream_events.codec import encode
@@ -54,6 +55,8 @@ class Submission(NamedTuple):
     command: SubmitRun
     uploads: tuple[bytes, ...]
     bundle: Bundle | None
+    #: Holds what else must be done before the inputs leave.
+    sink: Sink
 
 
 class _Code(NamedTuple):
@@ -118,7 +121,7 @@ def prepare(
         cache_key=request.cache_key if cached else b"",
         context=tuple(sorted(options.custom_context.items())),
     )
-    return Submission(command, tuple(uploads), code.bundle)
+    return Submission(command, tuple(uploads), code.bundle, request.sink)
 
 
 def _policy_of(request: Request, options: RunOptions) -> Policy:
@@ -185,13 +188,27 @@ def _check_packed(place: Installation, ref: TaskRef) -> None:
     )
 
 
+class _ClientStorage:
+    """The blob store as a client reaches it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def store(self, content: bytes, codec: str) -> Value:
+        if len(content) <= INLINE_BYTES_MAX:
+            return Inline(codec, content)
+        return Blob(await self._client.keep(content), len(content), codec)
+
+
 async def store_uploads(client: Client, submission: Submission) -> None:
     """Store what the submission refers to. On the client's loop.
 
     Raises:
         LogUnavailableError: The store did not take it in time.
         LogFullError: No room.
+        Exception: Whatever the upload of a value raises, such as `FileNotFoundError`.
     """
+    await finish(submission.sink, _ClientStorage(client))
     for content in submission.uploads:
         await client.keep(content)
     bundle = submission.bundle
@@ -202,4 +219,5 @@ async def store_uploads(client: Client, submission: Submission) -> None:
 def needs_uploads(client: Client, submission: Submission) -> bool:
     """Say whether `store_uploads` has anything to do."""
     bundle = submission.bundle
-    return bool(submission.uploads) or (bundle is not None and bundle.digest not in client.kept)
+    has_uploads = bool(submission.uploads or submission.sink.works)
+    return has_uploads or (bundle is not None and bundle.digest not in client.kept)

@@ -68,6 +68,16 @@ class Task(Generic[P, R]):
         return self._interface
 
     @property
+    def native_interface(self) -> Interface:
+        """The same, under Flyte's name."""
+        return self._interface
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """The parameters as a JSON schema, for forms and for tools of language models."""
+        return self._interface.json_schema
+
+    @property
     def short_name(self) -> str:
         """Name shown in lists; the function's own unless another was given."""
         return self.settings.short_name

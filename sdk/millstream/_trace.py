@@ -32,6 +32,7 @@ from millstream._interface import Interface
 from millstream._settings import INLINE_IO_BYTES_MAX
 from millstream._unsupported import warn
 from millstream._values import inputs_hash
+from millstream._values_sink import Sink, finish
 from millstream_events.ids import ActionId, child_id
 from millstream_events.phases import SUCCESS_PHASES
 from millstream_events.reports import JournalEntry
@@ -42,6 +43,13 @@ R = TypeVar("R")
 
 #: Between the names of two executions of the same step; more than any count of identical steps.
 _AGAIN: Final = 1 << 32
+
+
+class _Ended(NamedTuple):
+    """A step that is over; `sink` holds what must be done before its record is sent."""
+
+    result: TraceResult
+    sink: Sink
 
 
 class _Step(NamedTuple):
@@ -273,15 +281,16 @@ class _Steps:
             return None
         return self._output.decode_output(outcome.codec, outcome.content)
 
-    def _succeeded(self, found: _Step, result: Any, started_ns: int) -> TraceResult:
-        encoded = self._output.encode_output(result)
+    def _succeeded(self, found: _Step, result: Any, started_ns: int) -> _Ended:
+        sink = Sink()
+        encoded = self._output.encode_output(result, sink)
         codec, content = ("", None) if encoded is None else encoded
         what = f"the results of the trace {self._name}"
-        _call.check_inline_bytes(content, INLINE_IO_BYTES_MAX, what)
-        return self._result(found, started_ns, content=content, codec=codec)
+        _call.check_inline_bytes(content, INLINE_IO_BYTES_MAX, what, aside_bytes=sink.aside_bytes)
+        return _Ended(self._result(found, started_ns, content=content, codec=codec), sink)
 
-    def _failed(self, found: _Step, error: Exception, started_ns: int) -> TraceResult:
-        return self._result(found, started_ns, error=record_of(error))
+    def _failed(self, found: _Step, error: Exception, started_ns: int) -> _Ended:
+        return _Ended(self._result(found, started_ns, error=record_of(error)), Sink())
 
     def _result(
         self,
@@ -303,29 +312,35 @@ class _Steps:
             ended_ns=time.time_ns(),
         )
 
-    def _send(self, found: _Step, result: TraceResult) -> None:
+    def _send(self, found: _Step, ended: _Ended) -> None:
         """Record without waiting where waiting is impossible, and in any case in order."""
         context = found.scope.context
         if not _call.on_host_loop(context):
-            _call.wait_for(context, _record(context, result))
+            _call.wait_for(context, _record(context, ended))
             return
         if found.entry is not None:
             return  # Run again though it is recorded (see `_glance`): a second record is void.
-        if result.content is not None and len(result.content) > INLINE_BYTES_MAX:
+        content = ended.result.content
+        if content is not None and len(content) > INLINE_BYTES_MAX:
             text = (
                 f"the sync trace {self._name}, called from async code, gave more than "
                 f"{INLINE_BYTES_MAX:,} bytes: a retry runs it again; make it `async def`"
             )
             warn("MS2020", text)
-            storing = context.loop.create_task(context.controller.record_trace(result))
+            storing = context.loop.create_task(_store(context, ended))
             context.unsettled.add(storing)
             return
-        _call.begin(context, context.controller.record_trace(result))
+        _call.begin(context, _store(context, ended))
 
 
-async def _record(context: ActionContext, result: TraceResult) -> None:
+async def _record(context: ActionContext, ended: _Ended) -> None:
     await _call.settle(context)
-    await context.controller.record_trace(result)
+    await _store(context, ended)
+
+
+async def _store(context: ActionContext, ended: _Ended) -> None:
+    await finish(ended.sink, context.controller)
+    await context.controller.record_trace(ended.result)
 
 
 @contextlib.contextmanager

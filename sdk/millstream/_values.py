@@ -13,11 +13,10 @@ import pathlib
 import types
 import typing
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, Literal, NewType, Union, cast
 
-import msgspec
-
+from millstream import _values_codecs
 from millstream._values_containers import (
     DictShape,
     FixedTupleShape,
@@ -26,25 +25,25 @@ from millstream._values_containers import (
     TupleShape,
 )
 from millstream._values_describe import is_named_tuple
+from millstream._values_dynamic import DYNAMIC, CodedShape
 from millstream._values_records import (
     TypedDictShape,
-    dataclass_shape,
-    model_shape,
     named_tuple_shape,
-    struct_shape,
+    record_shape,
 )
 from millstream._values_shapes import (
-    DYNAMIC,
     SCALARS,
+    DateShape,
     EnumShape,
     LeafShape,
     LiteralShape,
     Mismatch,
     PickleShape,
     Shape,
-    Sink,
+    TimestampShape,
     UnionShape,
 )
+from millstream._values_sink import Sink
 from millstream._values_wire import (
     INPUTS_HASH_BYTES,
     MALFORMED,
@@ -79,7 +78,7 @@ _LEAVES: Final[dict[object, Shape]] = {
     pathlib.PurePosixPath: LeafShape(pathlib.PurePosixPath),
     pathlib.PureWindowsPath: LeafShape(pathlib.PureWindowsPath),
 }
-_WRAPPERS: Final = (Annotated, typing.Required, typing.NotRequired, typing.Final)
+_WRAPPERS: Final = (typing.Required, typing.NotRequired, typing.Final)
 
 #: Abstract containers, as the concrete ones that a value of them may be.
 _ABSTRACT: Final[dict[object, tuple[type, ...]]] = {
@@ -93,93 +92,144 @@ _ABSTRACT: Final[dict[object, tuple[type, ...]]] = {
     collections.abc.Collection: (list, tuple, set, frozenset),
 }
 
-_shapes: Final[dict[object, Shape]] = {**SCALARS, **_LEAVES}
+
+class _Shapes:
+    """Shapes by annotation, each made once."""
+
+    def __init__(self, known: Mapping[object, Shape]) -> None:
+        self._known = known
+        self._shapes: dict[object, Shape] = dict(known)
+        #: Makes the shapes of what is inside a record.
+        self.inner = self
+
+    def forget(self) -> None:
+        """Make all of them anew: a codec was added."""
+        self._shapes = dict(self._known)
+
+    def of(self, annotation: object) -> Shape:
+        """Return the shape of an annotation."""
+        # A union or Literal of the same members compares equal in another order, or with True
+        # for 1.
+        key = (annotation, repr(annotation)) if not isinstance(annotation, type) else annotation
+        try:
+            known = self._shapes.get(key)
+        except TypeError:  # an annotation that cannot be hashed, such as Annotated[int, []]
+            return self._make(annotation)
+        if known is None:
+            known = self._shapes[key] = self._make(annotation)
+        return known
+
+    def _make(self, annotation: object) -> Shape:
+        if annotation is Any or annotation is object:
+            return DYNAMIC
+        if annotation is None:
+            return SCALARS[None]
+        origin = typing.get_origin(annotation)
+        args = typing.get_args(annotation)
+        if origin is Annotated:
+            return self._annotated(args[0], args[1:])
+        if origin in _WRAPPERS:
+            return self.of(args[0])
+        if origin is Literal:
+            return LiteralShape(args)
+        if origin is Union or origin is types.UnionType:
+            return UnionShape([self.of(arm) for arm in args])
+        if isinstance(annotation, NewType):
+            return self.of(annotation.__supertype__)
+        if isinstance(annotation, typing.TypeVar):
+            return self._type_variable(annotation)
+        # What a `type` statement makes, from Python 3.12 on.
+        if type(annotation).__name__ == "TypeAliasType":
+            return self.of(cast("Any", annotation).__value__)
+        cls = origin if origin is not None else annotation
+        if cls in _ABSTRACT:
+            # Any of them holds items of one kind, also the tuple.
+            arms = [
+                self._container(c, (*args, ...) if c is tuple else args) for c in _ABSTRACT[cls]
+            ]
+            return arms[0] if len(arms) == 1 else UnionShape(arms)
+        if cls in (list, tuple, set, frozenset, dict):
+            return self._container(cast("type", cls), args)
+        if isinstance(cls, type):
+            return self._class_shape(cast("type[object]", cls), args)
+        if typing.is_typeddict(annotation):
+            return TypedDictShape(cast("type", annotation), self.inner.of)
+        return PickleShape(str(annotation), None)
+
+    def _annotated(self, annotation: object, metadata: tuple[object, ...]) -> Shape:
+        for each in metadata:
+            codec = _values_codecs.codec_in(each)
+            if codec is not None:
+                return CodedShape(codec, codec.cls, typing.get_args(annotation), metadata)
+        shape = self.of(annotation)
+        return shape.annotated(metadata) if isinstance(shape, CodedShape) else shape
+
+    def _type_variable(self, variable: typing.TypeVar) -> Shape:
+        if variable.__constraints__:
+            return UnionShape([self.of(arm) for arm in variable.__constraints__])
+        return self.of(variable.__bound__ or Any)
+
+    def _container(self, cls: type, args: tuple[object, ...]) -> Shape:
+        if cls is dict:
+            key, item = args if len(args) == 2 else (Any, Any)
+            return DictShape(self.of(key), self.of(item))
+        if cls is tuple:
+            if not args or args[0] is Ellipsis:
+                return TupleShape(DYNAMIC)
+            if args[-1] is Ellipsis:
+                return TupleShape(self.of(args[0]))
+            return FixedTupleShape(tuple(self.of(arg) for arg in args))
+        item = self.of(args[0]) if args else DYNAMIC
+        return ListShape(item) if cls is list else SetShape(cls, item)
+
+    def _class_shape(self, cls: type[object], args: tuple[object, ...]) -> Shape:
+        codec = _values_codecs.find(cls)
+        if codec is not None:
+            return CodedShape(codec, cls, args)
+        if getattr(cls, "__always_pickled__", False):
+            return PickleShape("any value", None)
+        if issubclass(cls, enum.Enum):
+            return EnumShape(cls)
+        record = record_shape(cls, args, self.inner.of)
+        if record is not None:
+            return record
+        # isinstance() of a protocol works only where it says so.
+        is_open = getattr(cls, "_is_protocol", False) and not getattr(
+            cls, "_is_runtime_protocol", False
+        )
+        return PickleShape(cls.__qualname__, None if is_open else cls)
+
+
+#: Inside a record a datetime stays as it is; elsewhere one without a zone is taken for UTC, as
+#: in Flyte, where such a datetime is a timestamp and such a record is JSON.
+_inner: Final = _Shapes({**SCALARS, **_LEAVES})
+_outer: Final = _Shapes({**SCALARS, **_LEAVES, dt.datetime: TimestampShape(), dt.date: DateShape()})
+_outer.inner = _inner
+
+
+def _forget_shapes() -> None:
+    _inner.forget()
+    _outer.forget()
+
+
+_values_codecs.listen(_forget_shapes)
 
 
 def shape_of(annotation: object) -> Shape:
     """Return the shape of an annotation; made once for each."""
-    # A union or Literal of the same members compares equal in another order, or with True for 1.
-    key = (annotation, repr(annotation)) if not isinstance(annotation, type) else annotation
-    try:
-        known = _shapes.get(key)
-    except TypeError:  # an annotation that cannot be hashed, such as Annotated[int, []]
-        return _make(annotation)
-    if known is None:
-        known = _shapes[key] = _make(annotation)
-    return known
+    return _outer.of(annotation)
 
 
-def _make(annotation: object) -> Shape:
-    if annotation is Any or annotation is object:
-        return DYNAMIC
-    if annotation is None:
-        return SCALARS[None]
-    origin = typing.get_origin(annotation)
-    args = typing.get_args(annotation)
-    if origin in _WRAPPERS:
-        return shape_of(args[0])
-    if origin is Literal:
-        return LiteralShape(args)
-    if origin is Union or origin is types.UnionType:
-        return UnionShape([shape_of(arm) for arm in args])
-    if isinstance(annotation, NewType):
-        return shape_of(annotation.__supertype__)
-    if isinstance(annotation, typing.TypeVar):
-        return shape_of(annotation.__bound__ or Any)
-    # What a `type` statement makes, from Python 3.12 on.
-    if type(annotation).__name__ == "TypeAliasType":
-        return shape_of(cast("Any", annotation).__value__)
-    cls = origin if origin is not None else annotation
-    if cls in _ABSTRACT:
-        # Any of them holds items of one kind, also the tuple.
-        arms = [_container(c, (*args, ...) if c is tuple else args) for c in _ABSTRACT[cls]]
-        return arms[0] if len(arms) == 1 else UnionShape(arms)
-    if cls in (list, tuple, set, frozenset, dict):
-        return _container(cast("type", cls), args)
-    if isinstance(cls, type):
-        return _class_shape(cast("type[object]", cls), args)
-    if typing.is_typeddict(annotation):
-        return TypedDictShape(cast("type", annotation), shape_of)
-    return PickleShape(str(annotation), None)
-
-
-def _container(cls: type, args: tuple[object, ...]) -> Shape:
-    if cls is dict:
-        key, item = args if len(args) == 2 else (Any, Any)
-        return DictShape(shape_of(key), shape_of(item))
-    if cls is tuple:
-        if not args or args[0] is Ellipsis:
-            return TupleShape(DYNAMIC)
-        if args[-1] is Ellipsis:
-            return TupleShape(shape_of(args[0]))
-        return FixedTupleShape(tuple(shape_of(arg) for arg in args))
-    item = shape_of(args[0]) if args else DYNAMIC
-    return ListShape(item) if cls is list else SetShape(cls, item)
-
-
-def _class_shape(cls: type[object], args: tuple[object, ...]) -> Shape:
-    if typing.is_typeddict(cls):
-        return TypedDictShape(cls, shape_of)
-    if issubclass(cls, enum.Enum):
-        return EnumShape(cls)
-    if "__pydantic_fields__" in cls.__dict__ and hasattr(cls, "model_validate"):
-        return model_shape(cls, shape_of)
-    if "__dataclass_params__" in cls.__dict__:
-        return dataclass_shape(cls, shape_of, args)
-    if is_named_tuple(cls):
-        return named_tuple_shape(cls, shape_of)
-    if issubclass(cls, msgspec.Struct):
-        return struct_shape(cls, shape_of, args)
-    # isinstance() of a protocol works only where it says so.
-    is_open = getattr(cls, "_is_protocol", False) and not getattr(
-        cls, "_is_runtime_protocol", False
-    )
-    return PickleShape(cls.__qualname__, None if is_open else cls)
+def result_shape(annotation: object) -> Shape:
+    """Return the shape of what a function returns: a named tuple is several results."""
+    if is_named_tuple(annotation):
+        return named_tuple_shape(cast("type", annotation), shape_of)
+    return shape_of(annotation)
 
 
 def codec_name(sink: Sink) -> str:
     """Return the codec of bytes for which these pickles were needed."""
-    return CODEC_PICKLE if sink else CODEC_MSGPACK
+    return CODEC_PICKLE if sink.pickles else CODEC_MSGPACK
 
 
 def refuse(problem: Mismatch, where: str, task: str = "") -> RuntimeDataValidationError:
@@ -232,7 +282,7 @@ def encode(value: object, annotation: object = Any, *, where: str = "value") -> 
         RestrictedTypeError: The value needs to be pickled and cannot be.
     """
     shape = shape_of(annotation)
-    sink: Sink = []
+    sink = Sink()
     content = guarded(lambda: pack(shape.to_plain(value, sink)), where)
     return codec_name(sink), cast("bytes", content)
 
@@ -262,5 +312,6 @@ __all__ = [
     "pack",
     "read",
     "refuse",
+    "result_shape",
     "shape_of",
 ]

@@ -3,7 +3,8 @@
 from collections.abc import Iterable
 from typing import cast
 
-from millstream._values_shapes import Mismatch, Shape, Sink
+from millstream._values_shapes import Mismatch, Shape
+from millstream._values_sink import Sink
 from millstream._values_wire import Pairs, pack, pairs_of
 
 

@@ -15,15 +15,10 @@ from typing import Any, Final, Protocol, Union, cast
 
 import msgspec
 
-from millstream._values_shapes import (
-    DYNAMIC,
-    LenientShape,
-    Mismatch,
-    Shape,
-    Sink,
-    from_pickle,
-    to_pickle,
-)
+from millstream._values_describe import is_named_tuple
+from millstream._values_dynamic import DYNAMIC, LenientShape
+from millstream._values_shapes import Mismatch, Shape, from_pickle, to_pickle
+from millstream._values_sink import Sink
 from millstream._values_wire import Pickled, pack, unpack
 from millstream.errors import RuntimeDataValidationError
 
@@ -105,13 +100,13 @@ class RecordShape:
                 return to_pickle(value, sink)
             if not isinstance(value, self._stands_in):
                 raise Mismatch(self.expected, value)
-            value = self._from_dict(cast("Fields", value))
+            value = self._from_dict(cast("Fields", value), sink)
         return {
             name: _field_to_plain(self.fields[name], item, name, sink)
             for name, item in self._attributes(value, self.fields).items()
         }
 
-    def _from_dict(self, given: Fields) -> object:
+    def _from_dict(self, given: Fields, sink: Sink) -> object:
         if self._check is not None:
             return self._guard(self._check, given, given)
         for name in given:
@@ -121,7 +116,7 @@ class RecordShape:
         for name, item in given.items():
             shape = self.fields[name]
             # Once there and back: what is nested is checked, and built, as the field asks.
-            plain = unpack(pack(_field_to_plain(shape, item, name, [])))
+            plain = unpack(pack(_field_to_plain(shape, item, name, sink)))
             values[name] = _field_from_plain(shape, plain, name)
         return self._guard(self._build, values, given)
 
@@ -271,25 +266,22 @@ class TypedDictShape:
         if not isinstance(value, dict):
             raise Mismatch(self.expected, value)
         given = cast("Fields", value)
-        for name in given:
-            if name not in self.fields:
-                raise Mismatch(f"{self.expected}, which has no key {name!r}", given)
         for name in cast("Any", self._cls).__required_keys__:
             if name not in given:
                 raise Mismatch(f"{self.expected} with the key {name!r}", given)
         return given
 
     def to_plain(self, value: object, sink: Sink) -> object:
-        """Return a map of the keys that are there."""
+        """Return a map of the keys that are there; one that is not declared holds anything."""
         return {
-            name: _field_to_plain(self.fields[name], item, name, sink)
+            name: _field_to_plain(self.fields.get(name, DYNAMIC), item, name, sink)
             for name, item in self._check_keys(value).items()
         }
 
     def from_plain(self, plain: object) -> object:
         """Return a dict, in its order."""
         return {
-            name: _field_from_plain(self.fields[name], item, name)
+            name: _field_from_plain(self.fields.get(name, DYNAMIC), item, name)
             for name, item in self._check_keys(plain).items()
         }
 
@@ -371,3 +363,58 @@ def _model_attributes(value: object, names: Iterable[str]) -> Fields:
         if held is not None:
             besides[name] = dict(held)
     return {**found, _BESIDES: besides} if besides else found
+
+
+# ------------------------------------------------------------------ attrs
+
+
+class _Attribute(Protocol):
+    name: str
+    type: object
+
+
+def attrs_shape(cls: type, shape_of: ShapeOf, args: tuple[object, ...]) -> RecordShape:
+    """Return the shape of an attrs class, without importing attrs.
+
+    Neither `__init__` nor converters run for an instance that travels: it comes back as it was.
+    """
+    attributes = cast("tuple[_Attribute, ...]", cast("Any", cls).__attrs_attrs__)
+
+    def fields() -> dict[str, Shape]:
+        hints = hints_of(cls, args)
+        # A field without an annotation says its type in `attr.ib(type=...)`, or nowhere.
+        return {each.name: shape_of(hints.get(each.name, each.type or Any)) for each in attributes}
+
+    def build(values: Fields) -> object:
+        instance = cast("object", object.__new__(cls))
+        for name, value in values.items():
+            object.__setattr__(instance, name, value)
+        return instance
+
+    def check(given: Fields) -> object:
+        return cast("object", cls(**given))
+
+    return RecordShape(cls, fields=fields, attributes=_attributes, build=build, check=check)
+
+
+# ------------------------------------------------------------------ which is which
+
+
+def record_shape(cls: type, args: tuple[object, ...], shape_of: ShapeOf) -> Shape | None:
+    """Return the shape of a class with fields; None: it is no such class.
+
+    What says so must be the class's own: a subclass may have added state that is no field.
+    """
+    if typing.is_typeddict(cls):
+        return TypedDictShape(cls, shape_of)
+    if "__pydantic_fields__" in cls.__dict__ and hasattr(cls, "model_validate"):
+        return model_shape(cls, shape_of)
+    if "__dataclass_params__" in cls.__dict__:
+        return dataclass_shape(cls, shape_of, args)
+    if "__attrs_attrs__" in cls.__dict__:
+        return attrs_shape(cls, shape_of, args)
+    if is_named_tuple(cls):
+        return named_tuple_shape(cls, shape_of)
+    if issubclass(cls, msgspec.Struct):
+        return struct_shape(cls, shape_of, args)
+    return None

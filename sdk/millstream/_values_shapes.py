@@ -4,34 +4,42 @@
 for a model); `from_plain` takes what a message holds and is exact. Both raise `Mismatch`.
 """
 
+import datetime as dt
 import enum
+import logging
+import numbers
 import operator
+import re
+import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol, cast
 
 from msgspec.msgpack import Ext
 
 from millstream import _pickling
+from millstream._values_sink import Sink
 from millstream._values_wire import (
     LEAF_PACKERS,
     Code,
+    CodedPlain,
     Packed,
     Pairs,
     Pickled,
     pack,
-    packed_of,
-    pairs_of,
 )
 from millstream.errors import LargePickleWarning, RestrictedTypeError
 
+_ADDRESS: Final = re.compile(" at 0x[0-9a-f]+")
+_log: Final = logging.getLogger("millstream")
+#: Classes of which a pickle was made in this process.
+_pickled_classes: Final[set[type]] = set()
 PICKLE_WARN_BYTES: Final = 1_000_000
 _SHOWN_CHARS_MAX: Final = 80
+#: Pickles up to this size carry the repr of their value, larger ones the name of its class.
+_PREVIEWED_BYTES_MAX: Final = 4096
 
 NoneType: Final = type(None)
-
-#: Sizes of the pickles that one encoding needed; empty: none.
-Sink = list[int]
 
 
 class Mismatch(Exception):
@@ -53,6 +61,8 @@ def show(value: object) -> str:
     """Return the type of `value`, and the value itself where it is short."""
     if value is None:
         return "None"
+    if isinstance(value, CodedPlain):
+        return f"an encoded {value.name}"
     if isinstance(value, Pickled | Packed | Pairs):
         return f"an encoded {type(value).__name__.lower()}"
     try:
@@ -112,14 +122,50 @@ def to_pickle(value: object, sink: Sink) -> Ext:
     except Exception as exc:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         raise RestrictedTypeError(f"a {kind} cannot be pickled: {exc}") from exc
-    sink.append(len(content))
+    sink.pickles.append(len(content))
+    _warn_of_pickle(type(value))
     if len(content) > PICKLE_WARN_BYTES:
         warnings.warn(
             f"a {type(value).__qualname__} travels as a pickle of {len(content):,} bytes",
             LargePickleWarning,
             stacklevel=2,
         )
-    return Ext(Code.PICKLE, pack([digest, content]))
+    return Ext(Code.PICKLE, pack([digest, content, _preview(value, len(content))]))
+
+
+def _preview(value: object, size_bytes: int) -> str:
+    """Return what to show of a pickled value: the same text in every process."""
+    # The repr of a large value may take long, and is cut anyway.
+    if size_bytes > _PREVIEWED_BYTES_MAX or type(value).__repr__ is object.__repr__:
+        return type(value).__qualname__
+    return _ADDRESS.sub("", show(value)).encode("utf-8", "replace").decode()
+
+
+def _warn_of_pickle(cls: type) -> None:
+    """Say, once for each class, that only Python processes with the same code can read it.
+
+    Nothing is said of what has no other form (functions, classes, tasks) and of classes that
+    Python or an installed package brings: their owners cannot be told to change them.
+    """
+    if cls in _pickled_classes:
+        return
+    _pickled_classes.add(cls)
+    if not hasattr(cls, "__dict__") or _is_installed(cls.__module__):
+        return
+    # Logged, as Flyte does, not warned of: where warnings are errors, it is no error still.
+    _log.warning(
+        "values of the class %s travel as pickles: make it a dataclass or a pydantic model, "
+        "name it in the annotation, or register a codec with millstream.types (MS2030)",
+        cls.__qualname__,
+    )
+
+
+def _is_installed(module: str) -> bool:
+    root = module.partition(".")[0]
+    if root in sys.stdlib_module_names:
+        return root != "__main__"
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return root == "millstream" or "site-packages" in file
 
 
 def from_pickle(pickled: Pickled, expected: str) -> object:
@@ -202,6 +248,23 @@ class IntShape(NativeShape):
         return plain
 
 
+def is_numpy_real(value: object) -> bool:
+    """Say whether `value` is a number of numpy's: all but its float64 are no float of Python."""
+    return type(value).__module__ == "numpy" and isinstance(value, numbers.Real)
+
+
+class BoolShape(NativeShape):
+    """True or False; numpy's own become those."""
+
+    def __init__(self) -> None:
+        super().__init__(bool)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if type(value).__module__ == "numpy" and type(value).__name__ in ("bool", "bool_"):
+            return bool(value)
+        return super().to_plain(value, sink)
+
+
 class FloatShape(NativeShape):
     """Floats, NaN and infinities too; an int is taken for a float, a bool is not."""
 
@@ -209,9 +272,9 @@ class FloatShape(NativeShape):
         super().__init__(float)
 
     def to_plain(self, value: object, sink: Sink) -> object:
-        if type(value) is not bool and isinstance(value, int | float):
+        if type(value) is not bool and (isinstance(value, int | float) or is_numpy_real(value)):
             try:
-                return float(value)
+                return float(cast("float", value))
             except OverflowError as exc:
                 raise Mismatch(self.expected, value) from exc
         raise Mismatch(self.expected, value)
@@ -253,6 +316,28 @@ class LeafShape:
         if not isinstance(plain, self.exact):
             raise Mismatch(self.expected, plain)
         return plain
+
+
+class TimestampShape(LeafShape):
+    """A datetime; without a time zone it is taken for UTC."""
+
+    def __init__(self) -> None:
+        super().__init__(dt.datetime)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        if isinstance(value, dt.datetime) and value.tzinfo is None:
+            value = value.replace(tzinfo=dt.UTC)
+        return super().to_plain(value, sink)
+
+
+class DateShape(LeafShape):
+    """A date; a datetime gives its date."""
+
+    def __init__(self) -> None:
+        super().__init__(dt.date)
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        return super().to_plain(value.date() if isinstance(value, dt.datetime) else value, sink)
 
 
 class EnumShape:
@@ -342,16 +427,22 @@ class UnionShape:
         cls = type(value)
         arms = list(zip(self._arms, self._tags, strict=True))
         first = [pair for pair in arms if cls in pair[0].exact]
+        deepest: Mismatch | None = None
         for arm, tag in (*first, *arms):
-            pickles = len(sink)
+            mark = sink.mark()
             try:
                 plain = arm.to_plain(value, sink)
-            except Mismatch:
-                del sink[pickles:]
+            except Mismatch as problem:
+                sink.undo(mark)
+                if deepest is None or len(problem.path) > len(deepest.path):
+                    deepest = problem
                 continue
             if not self._tagged:
                 return plain
             return None if plain is None else [tag, plain]
+        if deepest is not None and deepest.path:
+            # The arm that came furthest is the one that was meant.
+            raise deepest
         raise Mismatch(self.expected, value)
 
     def from_plain(self, plain: object) -> object:
@@ -378,101 +469,11 @@ class UnionShape:
         return arm.from_plain(inner)
 
 
-# ------------------------------------------------------------------ no annotation
-
-_NATIVE: Final = frozenset({NoneType, bool, int, float, str, bytes})
-_SETS: Final[dict[type, int]] = {set: Code.SET, frozenset: Code.FROZENSET}
-_PACKED_CLASS: Final[dict[int, Callable[[list[object]], object]]] = {
-    Code.SET: set,
-    Code.FROZENSET: frozenset,
-    Code.TUPLE: tuple,
-}
-
-
-class DynamicShape:
-    """`Any`, or no annotation: the value says what it is; other classes are pickled."""
-
-    expected = "any value"
-    native = None
-    exact: tuple[type, ...] = ()
-    kinds: frozenset[type] | None = None
-
-    def to_plain(self, value: object, sink: Sink) -> object:
-        cls = type(value)
-        if cls in _NATIVE:
-            return value
-        if cls is list:
-            return [self.to_plain(item, sink) for item in cast("list[object]", value)]
-        if cls is dict:
-            return self._dict_to_plain(cast("dict[object, object]", value), sink)
-        if cls is tuple:
-            items = [self.to_plain(item, sink) for item in cast("tuple[object, ...]", value)]
-            return packed_of(Code.TUPLE, items)
-        if cls in _SETS:
-            members = [self.to_plain(item, sink) for item in cast("set[object]", value)]
-            return packed_of(_SETS[cls], members)
-        packer = LEAF_PACKERS.get(cls)
-        packed = packer(value) if packer is not None else None
-        return to_pickle(value, sink) if packed is None else packed
-
-    def _dict_to_plain(self, value: dict[object, object], sink: Sink) -> object:
-        if all(type(key) is str or type(key) is int for key in value):
-            return {key: self.to_plain(item, sink) for key, item in value.items()}
-        return pairs_of(
-            (self.to_plain(key, sink), self.to_plain(item, sink)) for key, item in value.items()
-        )
-
-    def from_plain(self, plain: object) -> object:
-        cls = type(plain)
-        if cls is list:
-            return [self.from_plain(item) for item in cast("list[object]", plain)]
-        if cls is dict:
-            items = cast("dict[object, object]", plain).items()
-            return {key: self.from_plain(item) for key, item in items}
-        if isinstance(plain, Pickled):
-            return from_pickle(plain, self.expected)
-        try:
-            if isinstance(plain, Pairs):
-                pairs = cast("list[list[object]]", plain)
-                return {self.from_plain(key): self.from_plain(item) for key, item in pairs}
-            if isinstance(plain, Packed):
-                return _PACKED_CLASS[plain.code]([self.from_plain(item) for item in plain.items])
-        except TypeError as exc:  # an unhashable key or member
-            raise Mismatch(self.expected, plain) from exc
-        return plain
-
-
-DYNAMIC: Final = DynamicShape()
-
-
-class LenientShape:
-    """A field that nothing ever checked: what does not fit its annotation is pickled."""
-
-    native = None
-    exact: tuple[type, ...] = ()
-
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
-        self.expected = shape.expected
-        self.kinds: frozenset[type] | None = None
-
-    def to_plain(self, value: object, sink: Sink) -> object:
-        try:
-            return self._shape.to_plain(value, sink)
-        except Mismatch:
-            return to_pickle(value, sink)
-
-    def from_plain(self, plain: object) -> object:
-        if type(plain) is Pickled:
-            return from_pickle(plain, self.expected)
-        return self._shape.from_plain(plain)
-
-
 #: Shapes that need nothing else.
 SCALARS: Final[dict[object, Shape]] = {
     NoneType: NativeShape(NoneType),
     None: NativeShape(NoneType),
-    bool: NativeShape(bool),
+    bool: BoolShape(),
     bytes: NativeShape(bytes),
     int: IntShape(),
     float: FloatShape(),

@@ -35,6 +35,7 @@ class Code:
     SET: Final = -126
     FROZENSET: Final = -125
     TUPLE: Final = -124
+    CODED: Final = -123
     BIG_INT: Final = 1
     TEXT: Final = 2
     DATETIME: Final = 3
@@ -74,6 +75,16 @@ class Pickled(msgspec.Struct, frozen=True):
 
     digest: bytes
     content: bytes
+    #: What its producer saw of it, for people to read.
+    preview: str = ""
+
+
+class CodedPlain(msgspec.Struct, frozen=True):
+    """What a codec wrote. `digest`, where there is one, stands for `record` in hashes."""
+
+    name: str
+    record: object
+    digest: bytes
 
 
 _INT64_MIN: Final = -(2**63)
@@ -122,6 +133,11 @@ def packed_of(code: int, items: list[object]) -> Ext:
     if code != Code.TUPLE:
         items = sorted(items, key=pack)
     return Ext(code, pack(items))
+
+
+def coded_of(name: str, record: object, digest: bytes) -> Ext:
+    """Return the extension for what the codec `name` wrote."""
+    return Ext(Code.CODED, pack([name, record, digest]))
 
 
 def _zoned(text: str, zone: str, fold: int) -> str:
@@ -252,13 +268,29 @@ def _unpack_pairs(data: bytes) -> Pairs:
 
 
 def _unpack_pickled(data: bytes) -> Pickled:
-    digest, content = msgspec.msgpack.decode(data, type=tuple[bytes, bytes])
-    return Pickled(digest, content)
+    # The preview came later than the format: it may be missing.
+    match _raw_list(data):
+        case [bytes() as digest, bytes() as content, str() as preview]:
+            return Pickled(digest, content, preview)
+        case [bytes() as digest, bytes() as content]:
+            return Pickled(digest, content)
+        case _:
+            raise MalformedValueError("a pickle without its bytes")
+
+
+def _unpack_coded(data: bytes) -> CodedPlain:
+    name, record, digest = _coded_parts(data)
+    return CodedPlain(name, unpack(record), digest)
+
+
+def _coded_parts(data: bytes) -> tuple[str, msgspec.Raw, bytes]:
+    return msgspec.msgpack.decode(data, type=tuple[str, msgspec.Raw, bytes])
 
 
 _UNPACKERS: Final[dict[int, Callable[[bytes], object]]] = {
     Code.PAIRS: _unpack_pairs,
     Code.PICKLE: _unpack_pickled,
+    Code.CODED: _unpack_coded,
     Code.SET: _packed(Code.SET),
     Code.FROZENSET: _packed(Code.FROZENSET),
     Code.TUPLE: _packed(Code.TUPLE),
@@ -359,19 +391,23 @@ def _canonical(plain: object) -> object:
     if type(plain) is Ext:
         if plain.code == Code.PICKLE:
             return Ext(Code.PICKLE, _unpack_pickled(bytes(plain.data)).digest)
+        if plain.code == Code.CODED:
+            name, record, digest = _coded_parts(bytes(plain.data))
+            stands = digest or _canonical(_raw_decoder.decode(record))
+            return Ext(Code.CODED, _encoder.encode([name, stands]))
         if plain.code == Code.PAIRS:
             return _sorted_pairs(
                 msgspec.msgpack.decode(plain.data, type=list[tuple[object, object]])
             )
         if plain.code in _NESTED:
-            items = [_encoder.encode(_canonical(item)) for item in _raw_list(plain)]
+            items = [_encoder.encode(_canonical(item)) for item in _raw_list(bytes(plain.data))]
             ordered = items if plain.code == Code.TUPLE else sorted(items)
             return Ext(plain.code, b"".join(ordered))
     return plain
 
 
-def _raw_list(ext: Ext) -> list[object]:
-    return msgspec.msgpack.decode(ext.data, type=list[object])
+def _raw_list(data: bytes) -> list[object]:
+    return msgspec.msgpack.decode(data, type=list[object])
 
 
 def _sorted_pairs(pairs: Iterable[Sequence[object]]) -> Ext:

@@ -10,7 +10,7 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
-from millstream._values_wire import MALFORMED, Packed, Pickled, unpack
+from millstream._values_wire import MALFORMED, CodedPlain, Packed, Pickled, unpack
 from millstream_events.codec import OpaqueFrame
 from millstream_events.ids import show_action
 from millstream_events.model import Event, Frame
@@ -260,7 +260,10 @@ def _plain(value: object, depth: int) -> Json:
         case ErrorRecord():
             return error_view(value)
         case Pickled():
-            return f"<pickle of {len(value.content)} bytes>"
+            of = f": {value.preview}" if value.preview else ""
+            return f"<pickle of {len(value.content)} bytes{of}>"
+        case CodedPlain():
+            return {"type": value.name, "value": _plain(value.record, depth + 1)}
         case Packed():
             return _plain(value.items, depth)
         case msgspec.Struct():

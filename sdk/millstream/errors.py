@@ -15,7 +15,8 @@ MillstreamError                             every error that Millstream raises o
 │   │   ├── NonRecoverableError             raise it to stop retries
 │   │   ├── CustomError
 │   │   ├── InlineIOMaxBytesBreached        inputs or outputs over `max_inline_io_bytes`
-│   │   ├── RuntimeDataValidationError      a value that does not fit its annotation
+│   │   ├── RuntimeDataValidationError      a value that does not fit its annotation; also
+│   │   │                                   TypeTransformerFailedError, TypeError, ValueError
 │   │   ├── RestrictedTypeError             a value that cannot leave its process
 │   │   │   └── ResultNotSerializableError
 │   │   ├── NotInTaskContextError           misuse, from here on
@@ -204,8 +205,14 @@ class InlineIOMaxBytesBreached(_NamedUserError):
     """Inputs or outputs are larger than the task's `max_inline_io_bytes`."""
 
 
-class RuntimeDataValidationError(RuntimeUserError):
+class TypeTransformerFailedError(TypeError, AssertionError, ValueError):
+    """A value could not be turned into what travels, or back: Flyte's word for it."""
+
+
+class RuntimeDataValidationError(RuntimeUserError, TypeTransformerFailedError):
     """A value does not fit the annotation that it is declared with.
+
+    Also a `TypeError` and a `ValueError`, which Flyte raises for the arguments of a call.
 
     Args:
         parameter: Where the value stands: a parameter, an output, or a path below one.
@@ -375,5 +382,6 @@ __all__ = [
     "TaskInterruptedError",
     "TaskTimeoutError",
     "TraceDoesNotAllowNestedTasksError",
+    "TypeTransformerFailedError",
     "WorkerCrashedError",
 ]

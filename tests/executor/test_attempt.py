@@ -29,7 +29,7 @@ class Plain:
     def decode_call(self, codec: str, content: bytes | None) -> tuple[tuple[Any, ...], dict]:
         return (() if content is None else (content.decode(),)), {}
 
-    def encode_output(self, value: Any) -> tuple[str, bytes] | None:
+    def encode_output(self, value: Any, sink: object) -> tuple[str, bytes] | None:
         return None if value is None else ("text", value.encode())
 
 

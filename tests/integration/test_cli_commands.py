@@ -40,6 +40,10 @@ async def nothing() -> None:
     pass
 
 @env.task
+async def alphabet(times: int) -> dict[str, list[str]]:
+    return {"letters": ["a"] * times}
+
+@env.task
 async def nap(seconds: float) -> None:
     await asyncio.sleep(seconds)
 """
@@ -163,6 +167,13 @@ def test_get_io_shows_inputs_and_outputs(cli: Cli, done: Any) -> None:
     io = cli.json("get", "io", done["run"], "a2")
     assert io["inputs"]["content"] == {"x": 1}
     assert io["outputs"]["content"] == 1
+
+
+def test_get_io_opens_what_is_too_large_for_the_log(cli: Cli) -> None:
+    run = cli.json("run", "shop_flow.py", "alphabet", "--times", "10000")["run"]
+    outputs = cli.json("get", "io", run)["outputs"]
+    assert outputs["content"] == {"letters": ["a"] * 10_000}
+    assert len(outputs["digest"]) == 64
 
 
 def test_get_logs_shows_what_tasks_printed(cli: Cli, done: Any) -> None:

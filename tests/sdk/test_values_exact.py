@@ -5,9 +5,11 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import io
 import math
 import pathlib
 import sys
+import threading
 import typing
 import uuid
 import zoneinfo
@@ -164,12 +166,11 @@ EXACT: list[tuple[object, object]] = [
     ("", str),
     ("z\udc80", str),
     (b"\x00\xff", bytes),
-    (dt.datetime(2026, 10, 25, 2, 30, fold=1), dt.datetime),  # noqa: DTZ001
+    (dt.datetime(2026, 10, 25, 2, 30, fold=1), Any),  # noqa: DTZ001
     (dt.datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=BERLIN), dt.datetime),
     (dt.datetime(2026, 1, 1, 1, 1, 1, 1, tzinfo=dt.UTC), dt.datetime),
     (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=-5, seconds=7))), dt.datetime),
     (dt.date(2026, 2, 28), dt.date),
-    (dt.datetime(2026, 2, 28), dt.date),  # noqa: DTZ001
     (dt.time(1, 2, 3, 4, fold=1), dt.time),
     (dt.time(1, 2, tzinfo=dt.UTC), dt.time),
     (dt.timedelta(days=-3, microseconds=1), dt.timedelta),
@@ -223,6 +224,7 @@ EXACT: list[tuple[object, object]] = [
     (collections.namedtuple("Loose", "a b")(1, [2]), Any),  # noqa: PYI024
     ({"name": "n"}, Options),
     ({"size": 1, "name": "n"}, Options),
+    ({"name": "n", "other": [1]}, Options),
     (Cat(lives=3), Cat),
     (owner(), Owner),
     (Owner.model_construct(pet="not a pet"), Owner),
@@ -315,7 +317,6 @@ def test_what_plainly_means_the_declared_type_is_taken_for_it(
         ({}, Point, "p"),
         ({"name": 1}, Options, "p.name"),
         ({}, Options, "p"),
-        ({"name": "a", "other": 1}, Options, "p"),
         ({"pet": {"kind": "cow"}}, Owner, "p"),
         ("c", Literal["a", "b"], "p"),
         (True, Literal[1], "p"),
@@ -343,7 +344,16 @@ def test_only_a_pickled_part_makes_the_codec_pickle() -> None:
 
 def test_a_large_pickle_warns() -> None:
     with pytest.warns(LargePickleWarning, match="1,0"):
-        _values.encode(bytearray(1_000_001), Any)
+        _values.encode(io.BytesIO(bytes(1_000_001)), Any)
+
+
+def test_a_class_that_travels_as_a_pickle_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd(Plain):
+        pass
+
+    for _ in range(2):
+        _values.encode([Odd(1), len, Plain, threading.Thread], Any)
+    assert [record.args for record in caplog.records] == [(Odd.__qualname__,)]
 
 
 def test_what_cannot_be_pickled_is_refused_by_class() -> None:

@@ -13,10 +13,11 @@ from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, tell
 from millstream.cli.reach import Reached, on_cluster, ordinal_of
 from millstream_events.codec import decode_frame
-from millstream_events.errors import LogCorruptError
+from millstream_events.errors import BlobError, LogCorruptError
 from millstream_events.ids import show_action
 from millstream_events.ports import LogEntry, OutputBatch
 from millstream_events.state import ActionState
+from millstream_events.values import Blob, Inline, Value
 
 _RUN_COLUMNS: Final = (
     "name",
@@ -40,6 +41,8 @@ _ACTION_COLUMNS: Final = (
     "ended_at",
     "error.message",
 )
+#: Values up to this size are fetched to be shown; of larger ones only the size is told.
+_BLOB_SHOWN_BYTES_MAX: Final = 256 * 1024
 _EVENT_COLUMNS: Final = ("seq", "rev", "ts", "type", "action", "attempt")
 
 #: Between two looks for more output while following.
@@ -147,12 +150,25 @@ def get_io(run: str, action: str = "a0", /, *, common: OutputOptions = DEFAULTS)
             "action": show_action(ordinal),
             "task": found.task.name,
             "phase": str(found.phase),
-            "inputs": value_view(found.inputs),
-            "outputs": value_view(found.output),
+            "inputs": await _shown(place, found.inputs),
+            "outputs": await _shown(place, found.output),
         }
 
     emit_one(on_cluster(body), common.output, name="action")
     return DONE
+
+
+async def _shown(place: Reached, value: Value | None) -> Json:
+    """Return a value with its content, also where that lies in the blob store."""
+    view = value_view(value)
+    if not isinstance(value, Blob) or value.size_bytes > _BLOB_SHOWN_BYTES_MAX:
+        return view
+    try:
+        content = await place.connection.blobs.get(value.digest)
+    except BlobError:  # It is gone, or damaged; what is known of it can still be told.
+        return view
+    opened = value_view(Inline(value.codec, content))
+    return {**opened, "digest": value.digest.hex()} if isinstance(opened, dict) else view
 
 
 def get_logs(

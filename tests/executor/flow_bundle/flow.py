@@ -23,7 +23,7 @@ class Interface:
     def decode_call(self, codec, content):
         return (msgspec.msgpack.decode(content) if content else ()), {}
 
-    def encode_output(self, value):
+    def encode_output(self, value, sink):
         return None if value is None else ("msgpack", msgspec.msgpack.encode(value))
 
 
