@@ -1,26 +1,37 @@
 """Where tasks are declared."""
 
 import inspect
-import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
-from millstream._cache import CacheRequest, cache_from_request
+from millstream._cache import Cache, CacheRequest, cache_from_request
+from millstream._documentation import Documentation
+from millstream._environment_fields import Environment, unused_of
+from millstream._names import unknown_name
 from millstream._pool import Pool
 from millstream._resources import Resources
-from millstream._retry import RetryRequest, TimeoutRequest, retry_of, timeout_of
+from millstream._retry import RetryRequest, TimeoutRequest, retry_of
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
-from millstream._task import AsyncTask, SyncTask, Task, check_others
-from millstream._unsupported import check_settings
-from millstream_events.names import NAME_CHARS_MAX
+from millstream._stream import StreamTask, gathering
+from millstream._task import AsyncTask, SyncTask, Task, check_resolver, tuple_of
+from millstream._unsupported import NotYetSupportedError, check_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_NAME: Final = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
-#: A longer description is cut, as in Flyte.
-DESCRIPTION_CHARS_MAX: Final = 255
+#: Parameters of `TaskEnvironment`, and those of `task`.
+_OF_ENVIRONMENT: Final = (
+    "cache", "depends_on", "description", "env_vars", "image", "include", "interruptible", "name",
+    "plugin_config", "pod_template", "pool", "queue", "resources", "reusable", "secrets",
+    "service_account",
+)  # fmt: skip
+_OF_TASK: Final = (
+    "cache", "docs", "entrypoint", "env_vars", "idempotent", "interruptible", "links",
+    "max_inline_io_bytes", "pod_template", "pool", "produces_artifacts", "queue", "report",
+    "resources", "retries", "service_account", "short_name", "task_resolver", "timeout",
+    "triggers",
+)  # fmt: skip
 
 
 class TaskDecorator(Protocol):
@@ -35,7 +46,7 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
-class TaskEnvironment:
+class TaskEnvironment(Environment):
     """Settings that a group of tasks shares: where they run, with what, and cached or not.
 
     A setting of the environment gives way to one of the decorator, and that to `override`.
@@ -46,62 +57,62 @@ class TaskEnvironment:
         image: Known from Flyte; tasks run in the Python environment of their pool.
         resources: What each attempt asks of its machine.
         env_vars: Environment variables of each attempt.
+        secrets: Secrets that each attempt needs.
         cache: `"auto"`, `"override"`, `"disable"` or a `Cache`.
-        queue: Name of the queue; empty: the default one.
+        reusable: Known from Flyte: how its workers are kept warm.
+        queue: Name of the queue; None: the default one.
         pool: Pools that may run the tasks; a bare string is a pool's name.
+        interruptible: Known from Flyte.
+        pod_template: Known from Flyte.
+        service_account: Known from Flyte.
+        plugin_config: Known from Flyte; refused.
         depends_on: Environments to deploy together with this one; not needed for calls.
         description: For people; cut at 255 characters.
-        include: Known from Flyte; see `others`.
-        others: Settings of Flyte that have no effect here (a warning says so once) or that
-            would change results (refused).
+        include: Known from Flyte: files to pack beside the code.
 
     Raises:
         ValueError: A bad name or value, or a setting that would change results.
-        TypeError: A setting that neither Flyte nor Millstream has.
+        TypeError: A setting of the wrong kind, or one that nobody knows.
     """
 
     def __init__(
         self,
         name: str,
         *,
-        image: object = "auto",
+        image: Any = "auto",
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
+        secrets: Any = None,
         cache: CacheRequest = "disable",
+        reusable: Any = None,
         queue: str | None = None,
         interruptible: bool = False,
-        depends_on: Sequence["TaskEnvironment"] = (),
+        pod_template: object = None,
+        service_account: str | None = None,
+        plugin_config: object = None,
+        depends_on: Sequence[Environment] = (),
         description: str | None = None,
         include: Sequence[str] = (),
         pool: Pool | str | None = None,
-        **others: object,
+        **unknown: object,
     ) -> None:
-        if len(name) > NAME_CHARS_MAX:
-            raise ValueError(f"an environment name has at most {NAME_CHARS_MAX} characters")
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(
-                f"the environment name {name!r} is not made of lower-case letters and digits "
-                f"joined by single '-' or '_'"
-            )
-        check_settings(
-            {
-                "image": image,
-                "interruptible": interruptible,
-                "include": tuple(include),
-                **_of_resources(resources),
-            }
-        )
-        check_others(others)
-        self.name = name
-        self.image = image
-        self.resources = resources or Resources()
-        self.env_vars = dict(env_vars or {})
+        for each in unknown:
+            raise TypeError(unknown_name("an environment has no setting", each, _OF_ENVIRONMENT))
+        super().__init__(
+            name, depends_on, pod_template, description, secrets, env_vars, resources,
+            interruptible, image, include, service_account,
+        )  # fmt: skip
+        if reusable is not None and plugin_config is not None:
+            raise ValueError("Cannot set plugin_config when environment is reusable.")
+        if isinstance(reusable, int | float | str | list | dict):
+            raise TypeError(f"Expected reusable to be of type ReusePolicy, got {type(reusable)}")
+        if cache and not isinstance(cast("object", cache), str | Cache):
+            raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
+        check_settings({"reusable": reusable, "plugin_config": plugin_config})
         self.cache = cache_from_request(cache)
-        self.queue = queue or ""
-        self.interruptible = interruptible
-        self.depends_on = list(depends_on)
-        self.description = (description or "")[:DESCRIPTION_CHARS_MAX]
-        self.include = tuple(include)
+        self.reusable = reusable
+        self.plugin_config = plugin_config
+        self.queue = queue
         self.pool = pool
         self._tasks: dict[str, Task[..., Any]] = {}
 
@@ -110,53 +121,55 @@ class TaskEnvironment:
         """The tasks declared so far, by full name."""
         return self._tasks
 
-    def add_dependency(self, *environments: "TaskEnvironment") -> None:
-        """Deploy `environments` together with this one.
+    @property
+    def sandbox(self) -> Any:
+        """Known from Flyte; refused.
 
         Raises:
-            ValueError: An environment cannot depend on itself.
+            NotYetSupportedError: Always.
         """
-        if any(environment is self for environment in environments):
-            raise ValueError(f"the environment {self.name} cannot depend on itself")
-        for environment in environments:
-            if environment not in self.depends_on:
-                self.depends_on.append(environment)
+        raise NotYetSupportedError(
+            "env.sandbox", "no restricted interpreter is there; write the code as a task"
+        )
 
     def clone_with(self, name: str, **changes: Any) -> "TaskEnvironment":
-        """Return a new environment without tasks, with this one's settings but for `changes`."""
-        settings: dict[str, Any] = {
-            "image": self.image,
-            "resources": self.resources,
-            "env_vars": self.env_vars,
-            "cache": self.cache,
-            "queue": self.queue,
-            "interruptible": self.interruptible,
-            "depends_on": self.depends_on,
-            "description": self.description,
-            "include": self.include,
-            "pool": self.pool,
-        }
-        given = {key: value for key, value in changes.items() if value is not None}
-        return TaskEnvironment(name, **{**settings, **given})
+        """Return a new environment without tasks, with this one's settings but for `changes`.
+
+        None keeps a setting, except `reusable=None`, which takes it away.
+
+        Raises:
+            TypeError: An environment has no such setting.
+        """
+        settings = {each: getattr(self, each) for each in _OF_ENVIRONMENT if each != "name"}
+        unknown = [each for each in changes if each not in settings]
+        if unknown:
+            raise TypeError(f"Unexpected keyword arguments: {unknown}")
+        for each, value in changes.items():
+            if value is not None or each == "reusable":
+                settings[each] = value
+        return TaskEnvironment(name, **settings)
 
     @classmethod
     def from_task(
-        cls,
-        name: str,
-        *tasks: Task[..., Any],
-        depends_on: Sequence["TaskEnvironment"] = (),
+        cls, name: str, *tasks: Task[..., Any], depends_on: Sequence[Environment] | None = None
     ) -> "TaskEnvironment":
-        """Return an environment that lists `tasks`, which keep their own names and settings.
+        """Return an environment of tasks that belong to none yet.
 
         Raises:
-            ValueError: The tasks' environments ask for different images.
+            ValueError: A task belongs to another environment, or the images differ.
         """
-        images = {id(task.environment.image): task.environment.image for task in tasks}
+        if any(task.parent_env is not None and task.parent_env() is not None for task in tasks):
+            raise ValueError(
+                "Tasks cannot assigned to multiple environments: a task declared with "
+                "`@env.task` stays in its own; name that one in `depends_on`"
+            )
+        images = {id(task.image): task.image for task in tasks}
         if len(images) > 1:
-            raise ValueError("tasks with different images cannot share one environment")
-        image = next(iter(images.values()), "auto")
-        environment = cls(name, image=image, depends_on=depends_on)
-        environment._tasks.update({task.name: task for task in tasks})
+            raise ValueError("Tasks must have the same image to be in the same environment.")
+        environment = cls(name, image=next(iter(images.values()), "auto"), depends_on=depends_on or ())
+        for task in tasks:
+            task.environment = environment
+            environment._tasks[task.name] = task
         return environment
 
     @overload
@@ -173,7 +186,7 @@ class TaskEnvironment:
         cache: CacheRequest | None = None,
         retries: RetryRequest = 0,
         timeout: TimeoutRequest = 0,
-        docs: object = None,
+        docs: Documentation | str | None = None,
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
         queue: str | None = None,
@@ -182,7 +195,13 @@ class TaskEnvironment:
         idempotent: bool = True,
         entrypoint: bool = False,
         pool: Pool | str | None = None,
-        **others: object,
+        pod_template: object = None,
+        report: bool = False,
+        service_account: str | None = None,
+        triggers: object = (),
+        links: object = (),
+        task_resolver: object = None,
+        produces_artifacts: bool = False,
     ) -> TaskDecorator: ...
 
     def task(  # type: ignore[misc]  # `settings` does take all that the third overload names
@@ -191,16 +210,26 @@ class TaskEnvironment:
         """Make a task of a function; with arguments, or as a bare decorator.
 
         Args:
-            function: Module-level, sync or async, not a generator.
+            function: Sync or async; one that yields gives its items when it has ended.
             settings: `short_name`, `cache`, `retries` (a count or `RetryStrategy`), `timeout`
                 (seconds, `timedelta` or `Timeout`), `docs`, `resources`, `env_vars` (added to
                 the environment's), `queue`, `pool`, `max_inline_io_bytes`, `entrypoint`, and
-                `idempotent=False` for what must never be started twice by the system.
+                `idempotent=False` for what must never be started twice by the system. Known
+                from Flyte: `pod_template`, `report`, `interruptible`, `service_account`,
+                `triggers`, `links`, `task_resolver`, `produces_artifacts`.
 
         Raises:
             TypeError: Not a function, or an unknown setting.
             ValueError: A value that cannot be used.
         """
+        for each in settings:
+            if each not in _OF_TASK:
+                raise TypeError(unknown_name("a task has no setting", each, _OF_TASK))
+        if self.reusable is not None:
+            if settings.get("pod_template") is not None:
+                raise ValueError("Cannot set pod_template when environment is reusable.")
+            if settings.get("service_account") not in (None, self.service_account):
+                raise ValueError("Cannot override service_account when environment is reusable.")
         if function is not None:
             return self._declare(function, settings)
         return lambda later: self._declare(later, settings)
@@ -211,11 +240,17 @@ class TaskEnvironment:
             raise TypeError(f"{what.name} is a task already")
         if not isinstance(what, FunctionType):
             raise TypeError(f"a task is made of a function, not of {what!r}")
-        if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
-            raise TypeError(f"{what.__qualname__} is a generator; a task returns its result")
+        is_async = inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what)
+        if not is_async and getattr(self.reusable, "concurrency", 1) > 1:
+            raise ValueError(
+                "Reusable environments with concurrency greater than 1 are only supported for "
+                "async tasks. Please use an async function or set concurrency to 1."
+            )
         docs, merged = self._settings_of(what, **settings)
         task: Task[..., Any]
-        if inspect.iscoroutinefunction(what):
+        if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
+            task = StreamTask(gathering(what), self, merged, docs=docs)
+        elif inspect.iscoroutinefunction(what):
             task = AsyncTask(what, self, merged, docs=docs)
         else:
             task = SyncTask(what, self, merged, docs=docs)
@@ -229,8 +264,8 @@ class TaskEnvironment:
         short_name: str | None = None,
         cache: CacheRequest | None = None,
         retries: RetryRequest = 0,
-        timeout: TimeoutRequest = 0,
-        docs: object = None,
+        timeout: TimeoutRequest | None = 0,
+        docs: Documentation | str | None = None,
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
         queue: str | None = None,
@@ -239,34 +274,34 @@ class TaskEnvironment:
         idempotent: bool = True,
         entrypoint: bool = False,
         pool: Pool | str | None = None,
-        **others: object,
-    ) -> tuple[str, TaskSettings]:
+        **known: Any,
+    ) -> tuple[Documentation | None, TaskSettings]:
         """Fold the decorator's settings over the environment's."""
-        check_others(others)
-        check_settings({"interruptible": interruptible, **_of_resources(resources)})
+        check_resolver(known.pop("task_resolver", None))
+        check_settings({"interruptible": interruptible, **unused_of(resources), **known})
         merged = TaskSettings(
             short_name=short_name or function.__name__,
             cache=self.cache if cache is None else cache_from_request(cache),
             retries=retry_of(retries),
-            timeout=timeout_of(timeout),
-            resources=resources or self.resources,
-            env_vars={**self.env_vars, **(env_vars or {})},
-            queue=self.queue if queue is None else queue,
+            timeout=timeout or 0,
+            resources=resources or self.resources or Resources(),
+            env_vars={**(self.env_vars or {}), **(env_vars or {})},
+            queue=(self.queue or "") if queue is None else queue,
             pool=self.pool if pool is None else pool,
             interruptible=self.interruptible if interruptible is None else interruptible,
             max_inline_io_bytes=max_inline_io_bytes,
             idempotent=idempotent,
             entrypoint=entrypoint,
+            secrets=self.secrets,
+            service_account=known.get("service_account") or self.service_account,
+            pod_template=known.get("pod_template") or self.pod_template,
+            reusable=self.reusable,
+            report=bool(known.get("report")),
+            produces_artifacts=bool(known.get("produces_artifacts")),
+            links=tuple_of(known.get("links")),
+            triggers=tuple_of(known.get("triggers")),
         )
-        text = docs if isinstance(docs, str) else cast("str", getattr(docs, "description", ""))
-        return text or "", merged
+        return (Documentation(docs) if isinstance(docs, str) else docs), merged
 
     def __repr__(self) -> str:
         return f"<TaskEnvironment {self.name}, {len(self._tasks)} tasks>"
-
-
-def _of_resources(resources: Resources | None) -> dict[str, object]:
-    """Return what of `resources` has no effect yet."""
-    if resources is None:
-        return {}
-    return {"gpu": resources.gpu_count or None, "disk": resources.disk, "shm": resources.shm}

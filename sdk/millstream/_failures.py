@@ -30,6 +30,22 @@ TRACEBACK_BYTES_MAX: Final = 16 * 1024
 PICKLED_BYTES_MAX: Final = 64 * 1024
 MESSAGE_CHARS_MAX: Final = 8 * 1024
 
+#: Codes of Flyte's that are not the name of their class.
+_CLASS_OF_CODE: Final = {
+    "DataValidationError": "RuntimeDataValidationError",
+    "RestrictedTypeUsage": "RestrictedTypeError",
+    "LogsNotYetAvailable": "LogsNotYetAvailableError",
+    **{code: cls.__name__ for code, cls in errors.APPLE_SILICON_ERRORS_BY_CODE.items()},
+}
+#: What Flyte makes of a code that has one of these words in it.
+_CLASS_OF_WORD: Final[tuple[tuple[str, type[errors.RuntimeUserError]], ...]] = (
+    ("OOM", errors.OOMError),
+    ("INTERRUPTED", errors.TaskInterruptedError),
+    ("PRIMARYCONTAINERNOTFOUND", errors.PrimaryContainerNotFoundError),
+    ("RETRIESEXHAUSTED", errors.RetriesExhaustedError),
+    ("INVALIDIMAGENAME", errors.InvalidImageNameError),
+    ("IMAGEPULLBACKOFF", errors.ImagePullBackOffError),
+)
 #: Attributes of our errors that ride as numbers, in `ErrorRecord.figures`.
 _FIGURES_OF: Final[tuple[tuple[type[errors.BaseRuntimeError], tuple[str, ...]], ...]] = (
     (errors.OOMError, ("limit_bytes", "peak_bytes")),
@@ -55,12 +71,17 @@ def record_of(exc: BaseException) -> ErrorRecord:
         type=_code_of(exc),
         message=_text_of(exc),
         traceback=_traceback_of(exc),
-        retryable=not isinstance(
-            exc,
-            errors.NonRecoverableError | errors.NonDeterministicError | errors.ModuleLoadError,
-        ),
+        retryable=_may_be_retried(exc),
         pickled=_pickled(exc),
         figures=_figures_of(exc),
+    )
+
+
+def _may_be_retried(exc: BaseException) -> bool:
+    if isinstance(exc, errors.AppleSiliconError):
+        return exc.recoverable
+    return not isinstance(
+        exc, errors.NonRecoverableError | errors.NonDeterministicError | errors.ModuleLoadError
     )
 
 
@@ -206,7 +227,8 @@ def _unpickled(record: ErrorRecord) -> BaseException | None:
 
 def _of_ours(record: ErrorRecord, phase: str) -> errors.BaseRuntimeError:
     """Return an error of `millstream.errors` for a record without an exception."""
-    found = getattr(errors, record.type, None) or getattr(errors, f"{record.type}Error", None)
+    name = _CLASS_OF_CODE.get(record.type, record.type)
+    found = getattr(errors, name, None) or getattr(errors, f"{name}Error", None)
     named = (
         found if isinstance(found, type) and issubclass(found, errors.BaseRuntimeError) else None
     )
@@ -280,6 +302,22 @@ def _combined(exc: BaseException, code: str) -> BaseException:
         return exc
     _pickling.fill_exception(both, _pickling.exception_state(exc))
     both.__dict__.update(code=code or original.__name__, kind="user", worker=None)
+    if isinstance(both, errors.OOMError):
+        both.__dict__.setdefault("limit_bytes", 0)
+        both.__dict__.setdefault("peak_bytes", 0)
+    return both
+
+
+def as_user_error(exc: Exception) -> BaseException:
+    """Return `exc` as a `RuntimeUserError` that is of its own class too, where that can be.
+
+    Flyte wraps so what a plain call of a sync task raises; `exc` is the cause.
+    """
+    if isinstance(exc, errors.BaseRuntimeError):
+        return exc
+    both = _combined(exc, "")
+    if both is not exc:
+        both.__cause__ = exc
     return both
 
 
@@ -302,10 +340,9 @@ def _class_for(original: type[BaseException]) -> type[BaseException]:
     Raises:
         TypeError: There can be no such class.
     """
-    if issubclass(errors.RuntimeUserError, original):
-        bases: tuple[type, ...] = (errors.RuntimeUserError,)
-    else:
-        bases = (original, errors.RuntimeUserError)
+    word = original.__name__.upper()
+    ours = next((cls for part, cls in _CLASS_OF_WORD if part in word), errors.RuntimeUserError)
+    bases = (ours,) if issubclass(ours, original) else (original, ours)
 
     def fill(namespace: dict[str, object]) -> None:
         namespace.update(

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, TypeAlias, cast
 
+from millstream._devices import Device, device_of
+
 CPU: TypeAlias = int | float | str
 
 _QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
@@ -22,29 +24,6 @@ _BYTES_PER_UNIT: Final[Mapping[str, int]] = {
     "Ti": 2**40,
     "Pi": 2**50,
 }
-#: Accelerators that Flyte names; a number after a colon says how many.
-GPU_DEVICES: Final = frozenset(
-    {
-        "A2",
-        "A10",
-        "A10G",
-        "A100",
-        "A100_80G",
-        "AppleSilicon",
-        "B200",
-        "GB10",
-        "H100",
-        "H200",
-        "L4",
-        "L40s",
-        "RTX_PRO_4500",
-        "RTX_PRO_6000",
-        "T4",
-        "V100",
-    }
-)
-_GPUS_MAX: Final = 8
-
 
 @dataclass(frozen=True)
 class Resources:
@@ -53,7 +32,7 @@ class Resources:
     Attributes:
         cpu: Cores as a number, or Kubernetes style: `"500m"` is half a core.
         memory: With a unit, such as `"512Mi"` or `"2G"`; the limit is a hard one.
-        gpu: How many, or a device and how many: `"A100:2"`.
+        gpu: How many, a device and how many (`"A100:2"`), or what `GPU`, `TPU`, ... give.
         disk: Ephemeral disk, with a unit.
         shm: Shared memory, with a unit, or `"auto"`.
 
@@ -63,7 +42,7 @@ class Resources:
 
     cpu: CPU | tuple[CPU, CPU] | None = None
     memory: str | tuple[str, str] | None = None
-    gpu: str | int | None = None
+    gpu: str | int | Device | None = None
     disk: str | None = None
     shm: str | None = None
 
@@ -75,7 +54,7 @@ class Resources:
             _parse_bytes("disk", self.disk)
         if self.shm not in (None, "auto"):
             _parse_bytes("shm", self.shm)
-        _parse_gpu(self.gpu)
+        device_of(self.gpu)
 
     @property
     def cpu_milli(self) -> int:
@@ -97,15 +76,25 @@ class Resources:
         """Memory at which the attempt ends with `OOMError`; 0: no limit."""
         return _pair("memory", self.memory, _parse_bytes)[1]
 
+    def get_device(self) -> Device | None:
+        """Return the accelerator that is asked for; None: none."""
+        return device_of(self.gpu)
+
+    def get_shared_memory(self) -> str | None:
+        """Return the size of the shared memory; empty: as much as there is; None: not asked."""
+        return "" if self.shm == "auto" else self.shm
+
     @property
     def gpu_device(self) -> str:
         """Name of the accelerator, or empty for any."""
-        return _parse_gpu(self.gpu)[0]
+        device = self.get_device()
+        return "" if device is None else device.device or ""
 
     @property
     def gpu_count(self) -> int:
         """How many accelerators were asked for."""
-        return _parse_gpu(self.gpu)[1]
+        device = self.get_device()
+        return 0 if device is None else device.quantity
 
 
 def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tuple[int, int]:
@@ -118,7 +107,9 @@ def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tupl
     # The element types are not trusted: users write what they like into a tuple.
     parts = cast("tuple[object, ...]", value)
     if len(parts) != 2:
-        raise ValueError(f"{name} as a tuple is (request, limit), not {value!r}")
+        raise ValueError(
+            f"{name} tuple must have exactly two elements, (request, limit), not {value!r}"
+        )
     request, limit = parse(name, parts[0]), parse(name, parts[1])
     if request > limit:
         raise ValueError(f"{name} asks for more ({parts[0]!r}) than its limit ({parts[1]!r})")
@@ -142,20 +133,3 @@ def _parse_bytes(name: str, value: object) -> int:
         # A bare number is refused on purpose: memory=1024 is as often meant in MiB as in bytes.
         raise ValueError(f"{name} is a string with a unit, like '512Mi' or '2G', not {value!r}")
     return int(Decimal(match[1]) * _BYTES_PER_UNIT[match[2]])
-
-
-def _parse_gpu(value: object) -> tuple[str, int]:
-    """Return device (empty: any) and number."""
-    if value is None:
-        return "", 0
-    if isinstance(value, int) and not isinstance(value, bool):
-        if value < 0:
-            raise ValueError(f"gpu must be 0 or more, not {value}")
-        return "", value
-    if isinstance(value, str):
-        device, _, number = value.partition(":")
-        count = int(number or "1") if (number or "1").isdecimal() else 0
-        if device in GPU_DEVICES and 1 <= count <= _GPUS_MAX:
-            return device, count
-    known = ", ".join(sorted(GPU_DEVICES))
-    raise ValueError(f"gpu is a number or a device like 'A100:2' (one of {known}), not {value!r}")

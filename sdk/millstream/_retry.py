@@ -31,6 +31,22 @@ class Backoff:
         if self.factor > 1.0 and self.cap is None:
             raise ValueError("Backoff.cap is required when factor > 1: waits would grow for ever")
 
+    def compute_delay(self, n: int) -> timedelta:
+        """Return the wait before retry `n`, counted from 0.
+
+        Raises:
+            ValueError: `n` is negative.
+        """
+        if n < 0:
+            raise ValueError(f"Retry index n must be >= 0, got {n}")
+        cap = None if self.cap is None else timedelta_of(self.cap)
+        try:
+            delay = timedelta_of(self.base) * self.factor**n
+        except OverflowError:
+            # Only a factor above 1 grows, and such a one has a cap.
+            return cap or timedelta.max
+        return delay if cap is None else min(delay, cap)
+
     def as_value(self) -> values.Backoff:
         """Return the form that travels in a policy."""
         return values.Backoff(
@@ -58,7 +74,10 @@ class RetryStrategy:
         # Annotations bind nobody at run time, and a float would only fail far away, in a worker.
         count = cast("object", self.count)
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"retries must be an int of 0 or more, not {self.count!r}")
+            raise ValueError(
+                f"retries must be an int (a retry count) greater than or equal to 0, or a "
+                f"RetryStrategy, got {self.count!r}"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,6 +103,8 @@ class Timeout:
 
 RetryRequest: TypeAlias = int | RetryStrategy
 TimeoutRequest: TypeAlias = Timeout | timedelta | float
+#: Flyte's name for the same.
+TimeoutType = TimeoutRequest
 
 
 def retry_of(request: RetryRequest) -> RetryStrategy:
@@ -94,6 +115,11 @@ def retry_of(request: RetryRequest) -> RetryStrategy:
 def timeout_of(request: TimeoutRequest) -> Timeout:
     """Return the bounds that `timeout=` asks for; a bare time is `max_runtime`."""
     return request if isinstance(request, Timeout) else Timeout(max_runtime=request)
+
+
+def timedelta_of(value: Duration) -> timedelta:
+    """Return a time given in seconds, or as a `timedelta`, as a `timedelta`."""
+    return value if isinstance(value, timedelta) else timedelta(seconds=value)
 
 
 def duration_ms(name: str, value: Duration | None) -> int:

@@ -8,7 +8,7 @@ from typing import Final, cast
 from millstream._cache import Cache
 from millstream._pool import Pool, selector_of
 from millstream._resources import Resources
-from millstream._retry import RetryStrategy, Timeout, duration_ms
+from millstream._retry import RetryStrategy, TimeoutRequest, duration_ms, timeout_of
 from millstream_events.values import (
     WORKER_ALONE,
     WORKER_ASYNC,
@@ -31,7 +31,8 @@ class TaskSettings:
     short_name: str
     cache: Cache
     retries: RetryStrategy = field(default_factory=lambda: RetryStrategy(0))
-    timeout: Timeout = field(default_factory=Timeout)
+    #: As it was given.
+    timeout: TimeoutRequest = 0
     resources: Resources = field(default_factory=Resources)
     env_vars: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     queue: str = ""
@@ -41,10 +42,20 @@ class TaskSettings:
     #: False: an attempt that may have started is never started again by the system.
     idempotent: bool = True
     entrypoint: bool = False
+    # What follows is known from Flyte and kept for whoever looks at the task.
+    secrets: object = None
+    service_account: str | None = None
+    pod_template: object = None
+    reusable: object = None
+    report: bool = False
+    produces_artifacts: bool = False
+    links: tuple[object, ...] = ()
+    triggers: tuple[object, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_inline_io_bytes <= 0:
             raise ValueError(f"max_inline_io_bytes must be > 0, not {self.max_inline_io_bytes}")
+        timeout_of(self.timeout)
         for name, value in self.env_vars.items():
             # Annotations bind nobody at run time.
             if not all(isinstance(text, str) for text in cast("tuple[object, ...]", (name, value))):
@@ -59,13 +70,14 @@ class TaskSettings:
         """Return what the scheduler and the agent need to know of these settings."""
         alone = self.resources.memory_limit_bytes or self.resources.cpu_milli >= _ALONE_CPU_MILLI
         backoff = self.retries.backoff
+        timeout = timeout_of(self.timeout)
         return Policy(
             worker=WORKER_ALONE if alone else WORKER_ASYNC if is_async else WORKER_THREAD,
             retries=self.retries.count,
             backoff=backoff.as_value() if backoff is not None else Backoff(),
-            runtime_max_ms=duration_ms("Timeout.max_runtime", self.timeout.max_runtime),
-            queued_max_ms=duration_ms("Timeout.max_queued_time", self.timeout.max_queued_time),
-            deadline_ms=duration_ms("Timeout.deadline", self.timeout.deadline),
+            runtime_max_ms=duration_ms("Timeout.max_runtime", timeout.max_runtime),
+            queued_max_ms=duration_ms("Timeout.max_queued_time", timeout.max_queued_time),
+            deadline_ms=duration_ms("Timeout.deadline", timeout.deadline),
             memory_max_bytes=self.resources.memory_limit_bytes,
             cpu_milli=self.resources.cpu_milli,
             queue=self.queue,

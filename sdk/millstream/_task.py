@@ -8,19 +8,24 @@ recorded before the caller sees it.
 import asyncio
 import dataclasses
 import functools
+import inspect
 import sys
+import weakref
 from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from millstream import _call
 from millstream._cache import Cache, CacheRequest, cache_from_request
+from millstream._documentation import Documentation
+from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import task_identity
-from millstream._interface import Interface
+from millstream._names import unknown_name
+from millstream._native import TaskInterface
 from millstream._pickling import MAIN_MODULES
 from millstream._pool import Pool
 from millstream._resources import Resources
-from millstream._retry import RetryRequest, TimeoutRequest, retry_of, timeout_of
+from millstream._retry import RetryRequest, RetryStrategy, TimeoutRequest, retry_of
 from millstream._settings import TaskSettings
 from millstream._unsupported import check_settings
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -33,6 +38,15 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _FIXED = ("name", "image", "docs", "interface")
+#: Settings that `override` takes.
+_OVERRIDABLE = (
+    "cache", "entrypoint", "env_vars", "idempotent", "interruptible", "links",
+    "max_inline_io_bytes", "plugin_config", "pod_template", "pool", "produces_artifacts", "queue",
+    "report", "resources", "retries", "reusable", "secrets", "service_account", "short_name",
+    "task_resolver", "timeout", "triggers",
+)  # fmt: skip
+#: With a reuse policy these are its environment's.
+_OF_REUSE = ("resources", "env_vars", "secrets", "service_account")
 
 
 class Task(Generic[P, R]):
@@ -41,20 +55,28 @@ class Task(Generic[P, R]):
     Made by `TaskEnvironment.task`. Never changes: `override` returns another task.
     """
 
+    #: What kind of task this is, in Flyte's word.
+    task_type = "python"
+    task_type_version = 0
+    debuggable = True
+    plugin_config = None
+    task_resolver = None
+
     def __init__(
         self,
         function: Callable[..., Any],
         environment: "TaskEnvironment",
         settings: TaskSettings,
         *,
-        docs: str = "",
+        docs: Documentation | None = None,
     ) -> None:
         self.func = function
         self.environment = environment
         self.settings = settings
         #: `<environment>.<function>`: the name that ids, logs and people use.
         self.name = f"{environment.name}.{function.__name__}"
-        self.docs = docs or (function.__doc__ or "")
+        #: Given to the decorator; the docstring is in `interface.docstring`.
+        self.docs = docs
         # Assigned one by one: a function's own attributes must not land among the task's.
         self.__name__ = function.__name__
         self.__qualname__ = function.__qualname__
@@ -62,20 +84,43 @@ class Task(Generic[P, R]):
         self.__doc__ = function.__doc__
         self.__wrapped__ = function
 
+    # -------------------------------------------------------------- what programs read
+
     @property
-    def interface(self) -> Interface:
+    def interface(self) -> TaskInterface:
         """Parameters and result, and how they become bytes."""
         return self._interface
 
     @property
-    def native_interface(self) -> Interface:
-        """The same, under Flyte's name."""
+    def native_interface(self) -> TaskInterface:
+        """The same as `interface`."""
         return self._interface
 
     @property
     def json_schema(self) -> dict[str, Any]:
-        """The parameters as a JSON schema, for forms and for tools of language models."""
+        """JSON schema of the inputs."""
         return self._interface.json_schema
+
+    @property
+    def source_file(self) -> str | None:
+        """File that the function is written in."""
+        code = getattr(inspect.unwrap(self.func), "__code__", None)
+        return None if code is None else code.co_filename
+
+    @property
+    def parent_env(self) -> "weakref.ref[TaskEnvironment] | None":
+        """The environment, as a weak reference."""
+        return weakref.ref(self.environment)
+
+    @property
+    def parent_env_name(self) -> str:
+        """Name of the environment."""
+        return self.environment.name
+
+    @property
+    def image(self) -> Any:
+        """Image of the environment, as it was given."""
+        return self.environment.image
 
     @property
     def short_name(self) -> str:
@@ -88,9 +133,40 @@ class Task(Generic[P, R]):
         return self.settings.cache
 
     @property
+    def retries(self) -> RetryStrategy:
+        """How many attempts may follow the first, and how they are paced."""
+        return self.settings.retries
+
+    @property
     def max_inline_io_bytes(self) -> int:
         """Most that the inputs, or the outputs, of one call may take, encoded."""
         return self.settings.max_inline_io_bytes
+
+    @property
+    def resources(self) -> Resources | None:
+        """What each attempt asks of its machine; None: nothing."""
+        resources = self.settings.resources
+        return None if resources == Resources() else resources
+
+    @property
+    def env_vars(self) -> dict[str, str] | None:
+        """Environment variables of each attempt; None: none."""
+        return dict(self.settings.env_vars) or None
+
+    @property
+    def queue(self) -> str | None:
+        """Name of the queue; None: the default one."""
+        return self.settings.queue or None
+
+    def __getattr__(self, name: str) -> Any:
+        # The settings that need no other form than they are kept in.
+        if name in _SHOWN:
+            return getattr(self.settings, name)
+        # Private names are probed for by pickle and the like, often and for nothing.
+        known = () if name.startswith("_") else (*dir(type(self)), *vars(self), *_SHOWN)
+        raise AttributeError(unknown_name("a task has no attribute", name, known))
+
+    # -------------------------------------------------------------- what calls need
 
     def ref(self) -> TaskRef:
         """Return how a worker finds the function again."""
@@ -100,14 +176,22 @@ class Task(Generic[P, R]):
         """Return how the scheduler is to treat a call."""
         return self._policy
 
+    def is_called_in_run(self) -> bool:
+        """Say whether a call made here is an action of a run.
+
+        Raises:
+            TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
+        """
+        return _call.context_for_call(self.name) is not None
+
     @property
     def by_name(self) -> bool:
         """Whether module and name lead to this task in any process that has the code."""
         return self._by_name
 
     @functools.cached_property
-    def _interface(self) -> Interface:
-        return Interface.of(self.func)
+    def _interface(self) -> TaskInterface:
+        return TaskInterface(self.func)
 
     @functools.cached_property
     def _by_name(self) -> bool:
@@ -151,42 +235,59 @@ class Task(Generic[P, R]):
         timeout: TimeoutRequest | None = None,
         env_vars: Mapping[str, str] | None = None,
         queue: str | None = None,
-        interruptible: bool | None = None,
         max_inline_io_bytes: int | None = None,
         idempotent: bool | None = None,
-        entrypoint: bool | None = None,
         pool: Pool | str | None = None,
-        **others: object,
+        **others: Any,
     ) -> Self:
         """Return the same task with other settings; None keeps what it has.
 
-        `retries=0`, `timeout=0` and `queue=""` count: they take the setting away.
+        `retries=0`, `timeout=0`, `queue=""`, `env_vars={}` and `interruptible=False` count: they
+        take the setting away, which Flyte cannot.
+
+        Args:
+            short_name: Shown in lists.
+            resources: What each attempt asks of its machine.
+            cache: `"auto"`, `"override"`, `"disable"` or a `Cache`.
+            retries: A count or a `RetryStrategy`.
+            timeout: Seconds, a `timedelta` or a `Timeout`.
+            env_vars: Instead of those that the task has.
+            queue: Name of the queue.
+            max_inline_io_bytes: Most that inputs, or outputs, may take, encoded.
+            idempotent: False: never started twice by the system.
+            pool: Pools that may run the task.
+            others: `entrypoint`, `interruptible`, `links`, `pod_template`, `produces_artifacts`,
+                `report`, `reusable` (`"off"`: none), `secrets`, `service_account`, `triggers`.
 
         Raises:
-            ValueError: Name, image, docs or interface: they belong to the task.
+            ValueError: Name, image, docs or interface: they belong to the task. Or a setting of
+                a reuse policy's environment.
             NotYetSupportedError: A setting of Flyte that would change results.
             TypeError: No such setting.
         """
-        for name in _FIXED:
-            if name in others:
-                raise ValueError(f"{name} cannot be overridden: it belongs to the task")
-        check_others(others)
-        check_settings({"interruptible": interruptible})
-        changes: dict[str, Any] = {
-            "short_name": short_name,
+        given = {
+            "short_name": short_name or None,
             "resources": resources,
             "cache": None if cache is None else cache_from_request(cache),
             "retries": None if retries is None else retry_of(retries),
-            "timeout": None if timeout is None else timeout_of(timeout),
+            "timeout": timeout,
             "env_vars": None if env_vars is None else dict(env_vars),
             "queue": queue,
-            "interruptible": interruptible,
             "max_inline_io_bytes": max_inline_io_bytes,
             "idempotent": idempotent,
-            "entrypoint": entrypoint,
             "pool": pool,
+            **_checked(others),
         }
-        kept = {name: value for name, value in changes.items() if value is not None}
+        kept = {name: value for name, value in given.items() if value is not None}
+        reusable = kept.get("reusable", self.settings.reusable)
+        if reusable == "off":
+            reusable = kept["reusable"] = None
+        for name in _OF_REUSE:
+            if reusable is not None and name in kept:
+                raise ValueError(
+                    f"Cannot override {name} when reusable is set: it is the environment's. Set "
+                    f"reusable='off' in the same call."
+                )
         return self.with_settings(dataclasses.replace(self.settings, **kept))
 
     def with_settings(self, settings: TaskSettings) -> Self:
@@ -245,7 +346,13 @@ class SyncTask(Task[P, R]):
         """
         context = _call.context_for_call(self.name)
         if context is None:
-            return self.forward(*args, **kwargs)
+            try:
+                return self.forward(*args, **kwargs)
+            except Exception as error:
+                raised = as_user_error(error)
+                if raised is error:
+                    raise
+                raise raised from error
         if _call.in_event_loop():
             raise SyncTaskCallInAsyncContextError(
                 f"the sync task {self.name} was called plainly from async code, which would block "
@@ -260,32 +367,54 @@ class SyncTask(Task[P, R]):
         return cast("R", self.func(*args, **kwargs))
 
 
-#: Settings that `override` and `env.task` know from Flyte and do not act on.
-_FLYTE_SETTINGS = (
-    "pod_template",
-    "report",
-    "service_account",
-    "triggers",
-    "links",
-    "task_resolver",
-    "produces_artifacts",
-    "secrets",
-    "reusable",
-    "plugin_config",
-)
+#: Flyte's names: every task is one.
+TaskTemplate = Task
+AsyncFunctionTaskTemplate = Task
+
+#: Settings that a task shows as they are kept.
+_SHOWN = frozenset(
+    {
+        "entrypoint", "idempotent", "interruptible", "links", "pod_template", "pool",
+        "produces_artifacts", "report", "reusable", "secrets", "service_account", "timeout",
+        "triggers",
+    }
+)  # fmt: skip
 
 
-def check_others(others: Mapping[str, object]) -> None:
-    """Warn about or refuse settings that only Flyte has.
+def _checked(others: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that need no other form; what cannot be overridden is refused."""
+    for name in others:
+        if name in _FIXED:
+            raise ValueError(
+                f"{name.capitalize()} cannot be overridden: {name} cannot be overridden, since "
+                f"it belongs to the task"
+            )
+        if name not in _OVERRIDABLE:
+            raise TypeError(unknown_name("a task has no setting", name, _OVERRIDABLE))
+    changes = dict(others)
+    check_resolver(changes.pop("task_resolver", None))
+    check_settings(changes)
+    changes.pop("plugin_config", None)
+    for name in ("links", "triggers"):
+        if name in changes:
+            changes[name] = tuple_of(changes[name]) or None
+    return changes
+
+
+def check_resolver(resolver: object) -> None:
+    """Refuse a way of finding tasks that is not ours.
 
     Raises:
-        NotYetSupportedError: One would change results.
-        TypeError: Neither Flyte nor Millstream has such a setting.
+        NotYetSupportedError: There is one.
     """
-    for name in others:
-        if name not in _FLYTE_SETTINGS:
-            raise TypeError(f"a task has no setting {name!r}")
-    check_settings(others)
+    check_settings({"task_resolver": resolver})
+
+
+def tuple_of(value: object) -> tuple[object, ...]:
+    """Return one thing, several or none as a tuple."""
+    if value is None:
+        return ()
+    return tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else (value,)
 
 
 def _find(module: str, qualname: str) -> object:

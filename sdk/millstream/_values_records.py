@@ -38,7 +38,7 @@ def hints_of(cls: type, args: tuple[object, ...] = ()) -> dict[str, object]:
         hints: dict[str, object] = typing.get_type_hints(cls, include_extras=True)
     except (NameError, TypeError, SyntaxError) as exc:
         raise RuntimeDataValidationError(
-            cls.__qualname__, "annotations that can be resolved at run time", str(exc)
+            cls.__qualname__, "annotations that can be resolved at run time", str(exc), ""
         ) from exc
     parameters: tuple[object, ...] = getattr(cls, "__parameters__", ())
     known = dict(zip(parameters, args, strict=False))

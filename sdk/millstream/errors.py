@@ -28,13 +28,27 @@ MillstreamError                             every error that Millstream raises o
 │   │   ├── RemoteTaskNotFoundError, RemoteTaskUsageError
 │   │   ├── ConditionTimedoutError, ConditionFailedError
 │   │   ├── ConditionAlreadyExistsError, ConditionNotFoundError
-│   │   ├── SlowDownError, ResourceExhaustedError
+│   │   ├── SlowDownError
+│   │   │   └── ResourceExhaustedError
 │   │   ├── ModuleLoadError                 the task's module cannot be imported
 │   │   ├── CodeBundleError, DeploymentError
-│   │   └── InitializationError
+│   │   ├── ImageBuildError, InvalidPackageError, InvalidImageNameError
+│   │   ├── ImagePullBackOffError, PrimaryContainerNotFoundError
+│   │   ├── ParameterMaterializationError
+│   │   ├── GPUFaultUserError               also a GPUFaultError
+│   │   └── AppleSiliconError               .recoverable
+│   │       ├── AppleSiliconNotAvailableError, AppleSiliconHostExecFailedError
+│   │       ├── AppleSiliconDaemonStartFailedError, AppleSiliconDaemonOOMError
+│   │       └── AppleSiliconModelNotFoundError, AppleSiliconBridgeUnreachableError
 │   ├── RuntimeSystemError                  kind "system": a worker or node was lost
-│   │   └── WorkerCrashedError              .signal
-│   └── RuntimeUnknownError                 kind "unknown"
+│   │   ├── WorkerCrashedError              .signal
+│   │   ├── UnionRpcError
+│   │   └── GPUFaultSystemError             also a GPUFaultError
+│   ├── RuntimeUnknownError                 kind "unknown"
+│   ├── GPUFaultError                       .xid, .sxid, .node, ...
+│   ├── InitializationError                 something was used before it was set up
+│   └── LogsNotYetAvailableError
+├── ActionNotFoundError (also RuntimeError)
 └── LogError, BusError, BlobError, RejectedError, ConfigError, ClusterError
                                             the cluster itself: `millstream_events.errors`
 ```
@@ -44,8 +58,33 @@ An exception that a task raises reaches the awaiting parent as its own class **a
 attributes are there, `.code` is the name of its class, and its traceback is its `__cause__`.
 """
 
-from typing import Literal, TypeAlias, TypeVar
+import asyncio
+from typing import Any
 
+from millstream import _errors_devices, _errors_roots
+from millstream._errors_devices import (
+    APPLE_SILICON_ERRORS_BY_CODE,
+    GPU_FAULT_CODES,
+    AppleSiliconBridgeUnreachableError,
+    AppleSiliconDaemonOOMError,
+    AppleSiliconDaemonStartFailedError,
+    AppleSiliconError,
+    AppleSiliconHostExecFailedError,
+    AppleSiliconModelNotFoundError,
+    AppleSiliconNotAvailableError,
+    GPUFaultError,
+    GPUFaultSystemError,
+    GPUFaultUserError,
+)
+from millstream._errors_roots import (
+    BaseRuntimeError,
+    ErrorKind,
+    RuntimeSystemError,
+    RuntimeUnknownError,
+    RuntimeUserError,
+)
+from millstream._errors_roots import CodedUserError as _CodedUserError
+from millstream._errors_roots import NamedUserError as _NamedUserError
 from millstream_events.errors import (
     BlobCorruptError,
     BlobError,
@@ -64,78 +103,29 @@ from millstream_events.errors import (
     StoreInUseError,
 )
 
-ErrorKind: TypeAlias = Literal["user", "system", "unknown"]
-
-_E = TypeVar("_E", bound=BaseException)
-
-
-def restore(cls: type[_E], args: tuple[object, ...]) -> _E:
-    """Return an instance of `cls` with these `args`, its `__init__` not called.
-
-    An exception with an `__init__` of its own cannot be rebuilt from `args` by calling it.
-    """
-    try:
-        exc = cls.__new__(cls, *args)
-    except TypeError:
-        exc = cls.__new__(cls)
-    exc.args = args
-    return exc
+# Tracebacks and pickles name the public module.
+for _module in (_errors_roots, _errors_devices):
+    for _name, _found in vars(_module).items():
+        if isinstance(_found, type) and _name in globals():
+            _found.__module__ = __name__
 
 
-class BaseRuntimeError(MillstreamError, RuntimeError):
-    """A task did not succeed, or was not allowed to run."""
-
-    def __init__(self, code: str, kind: ErrorKind, message: str, worker: str | None = None) -> None:
-        super().__init__(message)
-        # Through `__dict__`, because `MillstreamError.code` is declared for the class.
-        self.__dict__["code"] = code
-        self.kind: ErrorKind = kind
-        #: Name of the worker that ran the attempt, where it is known.
-        self.worker = worker
-
-    def __str__(self) -> str:
-        return str(self.args[0]) if len(self.args) == 1 else str(self.args)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return restore, (type(self), self.args), dict(self.__dict__)
-
-
-class RuntimeUserError(BaseRuntimeError):
-    """The task failed by what its own code did; `code` is the class name of its exception."""
-
-    def __init__(self, code: str, message: str, worker: str | None = None) -> None:
-        super().__init__(code, "user", message, worker)
-
-
-class RuntimeSystemError(BaseRuntimeError):
-    """The task failed by something that it did not cause."""
-
-    def __init__(self, code: str, message: str, worker: str | None = None) -> None:
-        super().__init__(code, "system", message, worker)
-
-
-class RuntimeUnknownError(BaseRuntimeError):
-    """The task failed, and nobody knows by whose doing."""
-
-    def __init__(self, code: str, message: str, worker: str | None = None) -> None:
-        super().__init__(code, "unknown", message, worker)
-
-
-class _NamedUserError(RuntimeUserError):
-    """A user error whose code is the name of its class."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(type(self).__name__, message)
-
-
-class OOMError(RuntimeUserError):
+class OOMError(_CodedUserError):
     """The task needed more memory than it may have.
 
     Catch it, and call `task.override(resources=...)` with more.
     """
 
-    def __init__(self, message: str, *, limit_bytes: int = 0, peak_bytes: int = 0) -> None:
-        super().__init__("OOMError", message)
+    def __init__(
+        self,
+        code: str,
+        message: str | None = None,
+        worker: str | None = None,
+        *,
+        limit_bytes: int = 0,
+        peak_bytes: int = 0,
+    ) -> None:
+        super().__init__(code, message, worker)
         #: 0: not known.
         self.limit_bytes = limit_bytes
         #: 0: not known.
@@ -155,31 +145,40 @@ class OOMError(RuntimeUserError):
 class TaskTimeoutError(RuntimeUserError):
     """The task went over one of its time limits; the subclass says which."""
 
-    def __init__(self, message: str) -> None:
-        super().__init__(type(self).__name__, message)
+    def __init__(self, message: str, code: str = "TaskTimeoutError") -> None:
+        super().__init__(code, message)
 
 
 class MaxQueuedTimeExceededError(TaskTimeoutError):
     """An attempt waited longer than `Timeout.max_queued_time` before it started."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "MaxQueuedTimeExceededError")
+
 
 class MaxRuntimeExceededError(TaskTimeoutError):
     """An attempt ran longer than `Timeout.max_runtime`."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "MaxRuntimeExceededError")
+
 
 class DeadlineExceededError(TaskTimeoutError):
     """The action did not end within `Timeout.deadline`, all attempts together."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, "DeadlineExceededError")
 
 
 class ActionAbortedError(_NamedUserError):
     """The action was aborted from outside."""
 
 
-class TaskInterruptedError(_NamedUserError):
+class TaskInterruptedError(_CodedUserError):
     """The task was stopped before it could end, and is not started again."""
 
 
-class RetriesExhaustedError(_NamedUserError):
+class RetriesExhaustedError(_CodedUserError):
     """All attempts failed."""
 
 
@@ -193,11 +192,14 @@ class NonRecoverableError(RuntimeUserError):
 class CustomError(RuntimeUserError):
     """An error with a code of your own."""
 
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(code, message)
+
     @classmethod
-    def from_exception(cls, exc: BaseException) -> "CustomError":
-        """Return an error whose code is the name of `exc`'s class, caused by `exc`."""
-        error = cls(type(exc).__name__, str(exc))
-        error.__cause__ = exc
+    def from_exception(cls, e: BaseException) -> "CustomError":
+        """Return an error whose code is the name of `e`'s class, caused by `e`."""
+        error = cls(type(e).__name__, str(e))
+        error.__cause__ = e
         return error
 
 
@@ -213,19 +215,28 @@ class RuntimeDataValidationError(RuntimeUserError, TypeTransformerFailedError):
     """A value does not fit the annotation that it is declared with.
 
     Also a `TypeError` and a `ValueError`, which Flyte raises for the arguments of a call.
+    Made as `(var, e, task_name)`, or as `(parameter, expected, got, task)`.
 
-    Args:
+    Attributes:
         parameter: Where the value stands: a parameter, an output, or a path below one.
-        expected: What the annotation asks for.
+        expected: What the annotation asks for; of the short form: all that is known.
         got: What came.
         task: Name of the task, or empty.
     """
 
-    def __init__(self, parameter: str, expected: str, got: str, task: str = "") -> None:
-        place = f"{task}: {parameter}" if task else parameter
-        super().__init__("RuntimeDataValidationError", f"{place}: expected {expected}, got {got}")
-        self.parameter = parameter
-        self.expected = expected
+    def __init__(
+        self, var: str, e: Exception | str, task_name: str = "", task: str | None = None
+    ) -> None:
+        if task is None:
+            place = f"In task {task_name} variable {var}" if task_name else f"Variable {var}"
+            text = f"{place}, failed to serialize/deserialize because of {e}"
+            got, task = "", task_name
+        else:
+            place, got = (f"{task}: {var}" if task else var), task_name
+            text = f"{place}: expected {e}, got {got}"
+        super().__init__("DataValidationError", text)
+        self.parameter = var
+        self.expected = str(e)
         self.got = got
         self.task = task
 
@@ -233,12 +244,20 @@ class RuntimeDataValidationError(RuntimeUserError, TypeTransformerFailedError):
 class RestrictedTypeError(_NamedUserError):
     """A value cannot be turned into bytes, so it cannot leave its process."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.__dict__["code"] = "RestrictedTypeUsage"
+
 
 class ResultNotSerializableError(RestrictedTypeError):
     """The task's result cannot be turned into bytes."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.__dict__["code"] = "ResultNotSerializableError"
 
-class NotInTaskContextError(_NamedUserError):
+
+class NotInTaskContextError(_CodedUserError):
     """Something that only a running task may do was done outside of one."""
 
 
@@ -270,9 +289,13 @@ class NonDeterministicError(_NamedUserError):
 class RemoteTaskNotFoundError(_NamedUserError):
     """No deployed task has that name and version."""
 
+    CODE = "RemoteTaskNotFoundError"
+
 
 class RemoteTaskUsageError(_NamedUserError):
     """A reference to a deployed task was used where only a cluster can run it."""
+
+    CODE = "RemoteTaskUsageError"
 
 
 class ConditionTimedoutError(_NamedUserError):
@@ -311,8 +334,67 @@ class DeploymentError(_NamedUserError):
     """A deployment cannot be made as it is described."""
 
 
-class InitializationError(_NamedUserError):
-    """Something was used before it was set up."""
+class InitializationError(BaseRuntimeError):
+    """Something was used before it was set up; `(code, kind, message)`, or the message alone."""
+
+    def __init__(
+        self,
+        code: str,
+        kind: ErrorKind = "user",
+        root_cause_message: str | None = None,
+        worker: str | None = None,
+    ) -> None:
+        if root_cause_message is None:
+            code, root_cause_message = "InitializationError", code
+        super().__init__(code, kind, root_cause_message, worker)
+
+
+class ImageBuildError(_NamedUserError):
+    """An image could not be built."""
+
+
+class InvalidPackageError(RuntimeUserError):
+    """A system package that an image asks for does not exist."""
+
+    def __init__(self, package_name: str, original_error: str) -> None:
+        super().__init__(
+            "InvalidPackageError",
+            f"Invalid system package detected: {package_name!r}; it is in no repository that "
+            f"was asked. Error: {original_error}",
+        )
+        self.package_name = package_name
+        self.original_error = original_error
+
+
+class InvalidImageNameError(_CodedUserError):
+    """The name of an image cannot be read."""
+
+
+class ImagePullBackOffError(_CodedUserError):
+    """An image cannot be brought."""
+
+
+class PrimaryContainerNotFoundError(_CodedUserError):
+    """The container that runs the task is not there."""
+
+
+class ParameterMaterializationError(_NamedUserError):
+    """The value of an app's parameter could not be had."""
+
+
+class LogsNotYetAvailableError(BaseRuntimeError):
+    """Nothing has been logged yet."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("LogsNotYetAvailable", "system", message)
+
+
+class ActionNotFoundError(MillstreamError, RuntimeError):
+    """The run has no action of that name."""
+
+
+class UnionRpcError(RuntimeSystemError):
+    """The cluster could not be talked to; Millstream raises `ClusterNotReachedError` instead."""
 
 
 class WorkerCrashedError(RuntimeSystemError):
@@ -324,12 +406,27 @@ class WorkerCrashedError(RuntimeSystemError):
         self.signal = signal
 
 
+def silence_polling_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report what a loop caught, but for `BlockingIOError`: an exception handler for loops."""
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)
+
+
 class LargePickleWarning(UserWarning):
     """A value of more than 1 MB travels by pickle, because its type says nothing better."""
 
 
 __all__ = [
+    "APPLE_SILICON_ERRORS_BY_CODE",
     "ActionAbortedError",
+    "ActionNotFoundError",
+    "AppleSiliconBridgeUnreachableError",
+    "AppleSiliconDaemonOOMError",
+    "AppleSiliconDaemonStartFailedError",
+    "AppleSiliconError",
+    "AppleSiliconHostExecFailedError",
+    "AppleSiliconModelNotFoundError",
+    "AppleSiliconNotAvailableError",
     "BaseRuntimeError",
     "BlobCorruptError",
     "BlobError",
@@ -349,11 +446,20 @@ __all__ = [
     "DeadlineExceededError",
     "DeploymentError",
     "ErrorKind",
+    "GPUFaultError",
+    "GPUFaultSystemError",
+    "GPUFaultUserError",
+    "GPU_FAULT_CODES",
+    "ImageBuildError",
+    "ImagePullBackOffError",
     "InitializationError",
     "InlineIOMaxBytesBreached",
+    "InvalidImageNameError",
+    "InvalidPackageError",
     "LargePickleWarning",
     "LogError",
     "LogUnavailableError",
+    "LogsNotYetAvailableError",
     "MaxQueuedTimeExceededError",
     "MaxRuntimeExceededError",
     "MillstreamError",
@@ -364,7 +470,9 @@ __all__ = [
     "NotInTaskContextError",
     "OOMError",
     "OnlyAsyncIOSupportedError",
+    "ParameterMaterializationError",
     "PayloadTooLargeError",
+    "PrimaryContainerNotFoundError",
     "RejectedError",
     "RemoteTaskNotFoundError",
     "RemoteTaskUsageError",
@@ -383,5 +491,7 @@ __all__ = [
     "TaskTimeoutError",
     "TraceDoesNotAllowNestedTasksError",
     "TypeTransformerFailedError",
+    "UnionRpcError",
     "WorkerCrashedError",
+    "silence_polling_error",
 ]

@@ -9,8 +9,8 @@ from millstream import errors
 
 RUNTIME = [
     cls
-    for cls in vars(errors).values()
-    if isinstance(cls, type) and issubclass(cls, errors.BaseRuntimeError) and cls.__name__[0] != "_"
+    for name, cls in vars(errors).items()
+    if isinstance(cls, type) and issubclass(cls, errors.BaseRuntimeError) and name[0] != "_"
 ]
 
 

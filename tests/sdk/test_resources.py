@@ -47,7 +47,7 @@ def test_memory_is_read_as_bytes(memory: object, request_bytes: int, limit_bytes
 
 @pytest.mark.parametrize(
     ("gpu", "device", "count"),
-    [(None, "", 0), (0, "", 0), (4, "", 4), ("A100:2", "A100", 2), ("T4", "T4", 1)],
+    [(None, "", 0), (0, "", 0), (4, "", 4), ("A100:2", "A100", 2), ("T4:1", "T4", 1)],
 )
 def test_a_gpu_is_a_number_or_a_device_and_a_number(gpu: object, device: str, count: int) -> None:
     resources = Resources(gpu=gpu)  # type: ignore[arg-type]  # parametrised

@@ -1,0 +1,156 @@
+"""What all kinds of environments have: a name, and settings that their members share."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+from millstream._pod import PodTemplate
+from millstream._resources import Resources
+from millstream._unsupported import check_settings
+from millstream_events.names import NAME_CHARS_MAX
+
+_NAME: Final = re.compile(r"[a-z0-9]+([_-][a-z0-9]+)*")
+#: A longer description is cut, as in Flyte.
+DESCRIPTION_CHARS_MAX: Final = 255
+_CUT: Final = "...(tr.)"
+
+#: All environments of this process, in the order in which they were declared.
+_declared: Final[list["Environment"]] = []
+
+
+def list_loaded_environments() -> list["Environment"]:
+    """Return all environments of this process, in the order in which they were declared."""
+    return _declared
+
+
+class Environment:
+    """Settings that the members of an environment share; see `TaskEnvironment`.
+
+    Raises:
+        ValueError: The name is not made of lower-case words.
+        TypeError: A setting of the wrong kind.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        depends_on: Sequence["Environment"] = (),
+        pod_template: object = None,
+        description: str | None = None,
+        secrets: Any = None,
+        env_vars: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        interruptible: bool = False,
+        image: Any = "auto",
+        include: Sequence[str] = (),
+        service_account: str | None = None,
+    ) -> None:
+        if len(name) > NAME_CHARS_MAX:
+            raise ValueError(f"an environment name has at most {NAME_CHARS_MAX} characters")
+        if _NAME.fullmatch(name) is None:
+            raise ValueError(
+                f"Environment name '{name}' must be in snake_case or kebab-case format: the "
+                f"environment name is made of lower-case letters and digits joined by single "
+                f"'-' or '_'"
+            )
+        _check_kinds(
+            {
+                "resources": (resources, (Resources,), "Resources"),
+                "env_vars": (env_vars, (Mapping,), "Dict[str, str]"),
+                "service_account": (service_account, (str,), "str"),
+                "pod_template": (pod_template, (str, PodTemplate), "str or PodTemplate"),
+                "secrets": (secrets or None, (str, list, tuple, object), "SecretRequest"),
+            }
+        )
+        if isinstance(secrets, int | float):
+            raise TypeError(f"Expected secrets to be of type SecretRequest, got {type(secrets)}")
+        if isinstance(image, int | float | bytes | list | dict):
+            raise TypeError(f"Expected image to be of type str or Image, got {type(image)}")
+        for dependency in depends_on:
+            _check_environment(dependency, "depends_on to be of type List[Environment]")
+        check_settings(
+            {
+                "image": image,
+                "interruptible": interruptible,
+                "include": _paths(include),
+                "pod_template": pod_template,
+                "secrets": secrets,
+                "service_account": service_account,
+                **unused_of(resources),
+            }
+        )
+        self.name = name
+        self.depends_on: list[Environment] = list(depends_on)
+        self.pod_template = pod_template
+        self.description = _cut(description)
+        self.secrets = secrets
+        self.env_vars = None if env_vars is None else dict(env_vars)
+        self.resources = resources
+        self.interruptible = interruptible
+        self.image = image
+        self.include = _paths(include)
+        self.service_account = service_account
+        _declared.append(self)
+
+    def add_dependency(self, *env: "Environment") -> None:
+        """Deploy these environments together with this one.
+
+        Raises:
+            ValueError: An environment cannot depend on itself.
+            TypeError: Not an environment.
+        """
+        for each in env:
+            _check_environment(each, "Environment")
+            if each is self or each.name == self.name:
+                raise ValueError(f"Cannot add self as a dependency: {self.name} depends on itself")
+        for each in env:
+            if each not in self.depends_on:
+                self.depends_on.append(each)
+
+    def clone_with(self, name: str, **changes: Any) -> "Environment":
+        """Return a new environment with this one's settings but for `changes`."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+def unused_of(resources: Resources | None) -> dict[str, object]:
+    """Return what of `resources` has no effect yet."""
+    if resources is None:
+        return {}
+    return {"gpu": resources.gpu_count or None, "disk": resources.disk, "shm": resources.shm}
+
+
+def _check_kinds(given: Mapping[str, tuple[object, tuple[type, ...], str]]) -> None:
+    for name, (value, kinds, shown) in given.items():
+        if value is not None and not isinstance(value, kinds):
+            raise TypeError(f"Expected {name} to be of type {shown}, got {type(value)}")
+
+
+def _check_environment(value: object, what: str) -> None:
+    if not isinstance(value, Environment):
+        raise TypeError(f"Expected {what}, got {type(value)}")
+
+
+def _paths(include: object) -> tuple[str, ...]:
+    if isinstance(include, str):
+        raise TypeError(
+            f"Expected include to be a sequence of str paths, got a bare str ({include!r})."
+        )
+    try:
+        paths = tuple(cast("Sequence[object]", include))
+    except TypeError as exc:
+        raise TypeError(
+            f"Expected include to be a sequence of str paths, got {type(include)}"
+        ) from exc
+    for path in paths:
+        if not isinstance(path, str):
+            raise TypeError(f"include entries must be str, got {type(path)}")
+    return cast("tuple[str, ...]", paths)
+
+
+def _cut(description: str | None) -> str | None:
+    if description is None or len(description) <= DESCRIPTION_CHARS_MAX:
+        return description
+    return description[: DESCRIPTION_CHARS_MAX - len(_CUT)] + _CUT

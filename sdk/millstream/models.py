@@ -1,0 +1,345 @@
+"""What a task looks like from outside, and the phases that an action goes through."""
+
+import enum
+import hashlib
+import inspect
+import pathlib
+import tempfile
+import typing
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Final
+
+from millstream._documentation import Docstring
+from millstream._json_schema import schema_of_inputs
+from millstream._settings import INLINE_IO_BYTES_MAX
+
+#: Most that the inputs, or the outputs, of one call may take, encoded, unless a task says more.
+MAX_INLINE_IO_BYTES: Final = INLINE_IO_BYTES_MAX
+
+
+class ActionPhase(str, enum.Enum):
+    """Where an action, or a run, stands; equal to its lower-case name."""
+
+    QUEUED = "queued"
+    WAITING_FOR_RESOURCES = "waiting_for_resources"
+    INITIALIZING = "initializing"
+    RUNNING = "running"
+    #: Waits for a signal.
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    ABORTED = "aborted"
+    TIMED_OUT = "timed_out"
+    #: Its outcome was taken over from an earlier run: as good as SUCCEEDED.
+    RECOVERED = "recovered"
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether nothing follows."""
+        return self in _TERMINAL
+
+    def to_protobuf_name(self) -> str:
+        """Return Flyte's long name for the phase."""
+        return f"ACTION_PHASE_{self.name}"
+
+
+_TERMINAL: Final = frozenset(
+    {
+        ActionPhase.SUCCEEDED,
+        ActionPhase.FAILED,
+        ActionPhase.ABORTED,
+        ActionPhase.TIMED_OUT,
+        ActionPhase.RECOVERED,
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionID:
+    """Which action of which run."""
+
+    name: str
+    #: The action's own name where none is given: a root's.
+    run_name: str | None = None
+    project: str | None = None
+    domain: str | None = None
+    org: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.run_name is None:
+            object.__setattr__(self, "run_name", self.name)
+
+    @classmethod
+    def create_random(cls) -> "ActionID":
+        """Return an action of a run of its own."""
+        return cls(name=str(uuid.uuid4()))
+
+    def new_sub_action(self, name: str | None = None) -> "ActionID":
+        """Return another action of the same run; without a name, it gets a random one."""
+        return replace(self, name=name or str(uuid.uuid4()))
+
+    def new_sub_action_from(
+        self, task_call_seq: int, task_hash: str, input_hash: str, group: str | None
+    ) -> "ActionID":
+        """Return an action whose name follows from what is called, and how often before."""
+        parts = (self.name, input_hash, task_hash, str(task_call_seq), *filter(None, (group,)))
+        digest = hashlib.blake2b("-".join(parts).encode(), digest_size=16)
+        return self.new_sub_action(digest.hexdigest())
+
+    def unique_id_str(self, salt: str | None = None) -> str:
+        """Return project, domain, run and action in one word."""
+        parts = [self.project, self.domain, self.run_name, self.name, *filter(None, (salt,))]
+        return "-".join(map(str, parts))
+
+
+@dataclass(frozen=True)
+class GroupData:
+    """The group that calls are shown in."""
+
+    name: str
+
+
+@dataclass
+class PathRewrite:
+    """Paths that begin with one prefix are to begin with another.
+
+    Raises:
+        ValueError: An empty prefix, or twice the same.
+    """
+
+    old_prefix: str
+    new_prefix: str
+
+    def __post_init__(self) -> None:
+        if not self.old_prefix or not self.new_prefix:
+            raise ValueError("Both old_prefix and new_prefix must be non-empty strings.")
+        if self.old_prefix == self.new_prefix:
+            raise ValueError("old_prefix and new_prefix must be different.")
+
+    @classmethod
+    def from_str(cls, pattern: str) -> "PathRewrite":
+        """Return what `old->new` says.
+
+        Raises:
+            ValueError: Another form.
+        """
+        parts = pattern.split("->")
+        if len(parts) != 2:
+            raise ValueError(f"path rewrite pattern {pattern!r} is not 'old_prefix->new_prefix'")
+        return cls(*parts)
+
+    def __repr__(self) -> str:
+        return f"{self.old_prefix}->{self.new_prefix}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawDataPath:
+    """Where files of a run go."""
+
+    path: str
+    path_rewrite: PathRewrite | None = None
+
+    @classmethod
+    def from_local_folder(cls, local_folder: str | pathlib.Path | None = None) -> "RawDataPath":
+        """Return a local folder; None: a new temporary one."""
+        if local_folder is None:
+            return cls(path=tempfile.mkdtemp())
+        if isinstance(local_folder, pathlib.Path):
+            local_folder.mkdir(parents=True, exist_ok=True)
+        return cls(path=str(local_folder))
+
+
+@dataclass(frozen=True)
+class CheckpointPaths:
+    """Where an attempt keeps what it has done, and where the one before it did."""
+
+    prev_checkpoint_path: str | None
+    checkpoint_path: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CodeBundle:
+    """The code of a run, packed.
+
+    Raises:
+        ValueError: Neither `tgz` nor `pkl`.
+    """
+
+    computed_version: str
+    destination: str = "."
+    tgz: str | None = None
+    pkl: str | None = None
+    downloaded_path: pathlib.Path | None = None
+    files: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.tgz is None and self.pkl is None:
+            raise ValueError("Either tgz or pkl must be provided")
+
+    def with_downloaded_path(self, path: pathlib.Path) -> "CodeBundle":
+        """Return the bundle as unpacked at `path`."""
+        return replace(self, downloaded_path=path)
+
+
+class _HasDefault:
+    """Stands for a default that exists and is not known here."""
+
+
+@dataclass(frozen=True)
+class NativeInterface:
+    """Inputs and outputs of a task, in Python's types."""
+
+    #: Type and default of each input; `inspect.Parameter.empty`: none.
+    inputs: dict[str, tuple[Any, Any]]
+    outputs: dict[str, Any]
+    docstring: Docstring | None = None
+    _remote_defaults: dict[str, Any] | None = field(default=None, repr=False)
+
+    has_default: ClassVar[type] = _HasDefault
+
+    @classmethod
+    def from_types(
+        cls,
+        inputs: dict[str, tuple[Any, Any]],
+        outputs: dict[str, Any],
+        default_inputs: dict[str, Any] | None = None,
+    ) -> "NativeInterface":
+        """Return an interface made of types.
+
+        Raises:
+            ValueError: An input is said to have a default, and there is none.
+        """
+        for name, (_, default) in inputs.items():
+            if default is cls.has_default and name not in (default_inputs or {}):
+                raise ValueError(f"Input {name} has a default value but no default input provided")
+        return NativeInterface(inputs, outputs, None, default_inputs)
+
+    @classmethod
+    def from_callable(cls, func: Callable[..., Any]) -> "NativeInterface":
+        """Return the interface of a function.
+
+        Raises:
+            ValueError: The function takes `*args` or `**kwargs`.
+            NameError: An annotation names what is not there.
+        """
+        signature = inspect.signature(func)
+        hints = typing.get_type_hints(func, include_extras=True)
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise ValueError(
+                    f"Function {func.__name__} cannot have variable positional or keyword "
+                    f"arguments."
+                )
+        inputs = {
+            name: (hints.get(name, parameter.annotation), parameter.default)
+            for name, parameter in signature.parameters.items()
+        }
+        docstring = Docstring(callable_=func) if func.__doc__ else None
+        return NativeInterface(inputs, outputs_of(hints.get("return")), docstring)
+
+    def has_outputs(self) -> bool:
+        """Say whether the task gives anything."""
+        return bool(self.outputs)
+
+    def required_inputs(self) -> list[str]:
+        """Return the names of the inputs without a default."""
+        empty = inspect.Parameter.empty
+        return [name for name, (_, default) in self.inputs.items() if default is empty]
+
+    def num_required_inputs(self) -> int:
+        """Return how many inputs have no default."""
+        return len(self.required_inputs())
+
+    def get_input_types(self) -> dict[str, Any]:
+        """Return the type of each input."""
+        return {name: hint for name, (hint, _) in self.inputs.items()}
+
+    def convert_to_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return all arguments by name.
+
+        Raises:
+            ValueError: There are more than inputs.
+        """
+        if len(args) > len(self.inputs):
+            raise ValueError(
+                f"Too many positional arguments provided, expected inputs {list(self.inputs)}, "
+                f"args {len(args)}"
+            )
+        kwargs.update(zip(self.inputs, args, strict=False))
+        if len(kwargs) > len(self.inputs):
+            raise ValueError(
+                f"Too many keyword arguments provided, expected inputs {list(self.inputs)}, "
+                f"args {list(kwargs)}"
+            )
+        return kwargs
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """JSON schema of the inputs."""
+        return schema_of_inputs(self.inputs)
+
+    def __repr__(self) -> str:
+        shown: list[str] = []
+        for name, (hint, default) in self.inputs.items():
+            text = f"{name}: {_show(hint)}"
+            if default is self.has_default:
+                text += " = ..."
+            elif default is not inspect.Parameter.empty:
+                text += f" = {default}"
+            shown.append(text)
+        outputs = ", ".join(f"{name}: {_show(hint)}" for name, hint in self.outputs.items())
+        if len(self.outputs) > 1:
+            outputs = f"({outputs})"
+        return f"({', '.join(shown)})" + (f" -> {outputs}" if outputs else "") + ":"
+
+
+def _show(hint: object) -> str:
+    if isinstance(hint, str):
+        return hint
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else repr(hint)
+
+
+def outputs_of(annotation: object) -> dict[str, Any]:
+    """Return the outputs that a return annotation means: `tuple[A, B]` is `o0` and `o1`."""
+    if annotation in (None, type(None), inspect.Parameter.empty):
+        return {}
+    fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
+    if fields is not None and isinstance(annotation, type) and issubclass(annotation, tuple):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return {name: hints.get(name, Any) for name in fields}
+    args = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and args and args[-1] is not Ellipsis:
+        return {f"o{index}": each for index, each in enumerate(args)}
+    return {"o0": annotation}
+
+
+@dataclass
+class SerializationContext:
+    """What is known when a task is described for a deployment."""
+
+    version: str
+    project: str | None = None
+    domain: str | None = None
+    org: str | None = None
+    code_bundle: CodeBundle | None = None
+    input_path: str = "{{.input}}"
+    output_path: str = "{{.outputPrefix}}"
+    interpreter_path: str = "/opt/venv/bin/python"
+    image_cache: Any = None
+    root_dir: pathlib.Path | None = None
+
+
+__all__ = [
+    "MAX_INLINE_IO_BYTES",
+    "ActionID",
+    "ActionPhase",
+    "CheckpointPaths",
+    "CodeBundle",
+    "GroupData",
+    "NativeInterface",
+    "PathRewrite",
+    "RawDataPath",
+    "SerializationContext",
+]
