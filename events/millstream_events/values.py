@@ -103,6 +103,9 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     detached: bool = False
     #: Wait between SIGTERM (or `Task.cancel`) and SIGKILL.
     grace_ms: int = 10_000
+    #: Of a root: actions of its run that may be dispatched at once; those that wait for
+    #: children do not count.
+    actions_max: int = 0
 
 
 DEFAULT_POLICY: Final = Policy()

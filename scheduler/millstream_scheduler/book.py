@@ -106,12 +106,12 @@ class Book:
         if ordinal:
             self.busy_parents[parent] = self.busy_parents.get(parent, 0) + delta
         if delta < 0:
-            self._wake(run, run.id)
-            self._wake(run, parent)
+            self.wake(run, ordinal)
 
     def limit_hit(self, run: RunState, ordinal: int) -> str | tuple[str, int] | None:
         """Return the counter that forbids a dispatch now, or None."""
-        if self.busy_runs.get(run.id, 0) >= self.config.run_in_flight_max:
+        most = run.actions[0].rules.actions_max or self.config.run_in_flight_max
+        if self.busy_runs.get(run.id, 0) >= min(most, self.config.run_in_flight_max):
             return run.id
         if ordinal == 0:
             return None
@@ -119,6 +119,11 @@ class Book:
         limit = run.actions[parent].rules.children_max or self.config.parent_in_flight_max
         key = (run.id, parent)
         return key if self.busy_parents.get(key, 0) >= limit else None
+
+    def wake(self, run: RunState, ordinal: int) -> None:
+        """Let what was set aside try again: one that waits for the run, one for the parent."""
+        self._wake(run, run.id)
+        self._wake(run, (run.id, run.actions[ordinal].parent))
 
     def _wake(self, run: RunState, key: str | tuple[str, int]) -> None:
         waiting = self.aside.get(key)

@@ -43,7 +43,11 @@ def _place_class(turn: Turn, group: ReadyClass, offers: list[Seat], left: int) -
     while left and len(group.queue) and any(seat.credit > 0 for seat in offers):
         ready = group.queue.pop()
         run = turn.state.runs.get(ready.run)
-        if run is None or not _still_ready(run, ready):
+        if run is None:
+            continue
+        if not _still_ready(run, ready):
+            if ready.ordinal < len(run.actions):
+                turn.book.wake(run, ready.ordinal)  # Nobody takes the room that it was woken for.
             continue
         limit = turn.book.limit_hit(run, ready.ordinal)
         if limit is not None:

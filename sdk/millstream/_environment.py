@@ -8,7 +8,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 from millstream._cache import Cache, CacheRequest, cache_from_request
 from millstream._documentation import Documentation
 from millstream._environment_fields import Environment, unused_of
-from millstream._names import unknown_name
+from millstream._nearest import unknown_name
 from millstream._pool import Pool
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, TimeoutRequest, retry_of

@@ -16,6 +16,7 @@ from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
 from millstream._retry import duration_ms
+from millstream._nearest import unknown_name
 from millstream._run import Run, refuse_here, sink_of
 from millstream._submit import RunOptions, Submission, needs_uploads, prepare, store_uploads
 from millstream._syncify import background
@@ -34,10 +35,19 @@ _LOADING_VARIABLE: Final = "MILLSTREAM_LOADING"
 _FLYTE_OPTIONS: Final = frozenset(
     {
         "annotations", "cache_lookup_scope", "copy_bundle_to", "debug", "dry_run",
-        "interruptible", "log_format", "log_level", "max_action_concurrency", "notifications",
+        "interruptible", "log_format", "log_level", "notifications",
         "preserve_original_types", "raw_data_path", "reset_root_logger", "run_base_dir",
         "run_start_time", "service_account", "sync_local_sys_paths", "tracked",
         "tracked_strict", "user_log_level", "version",
+    }
+)  # fmt: skip
+
+
+_ALL_OPTIONS: Final = frozenset(
+    {
+        "mode", "name", "project", "domain", "env_vars", "labels", "queue", "overwrite_cache",
+        "disable_run_cache", "custom_context", "deadline", "timeout", "copy_style",
+        "interactive_mode", "max_action_concurrency", *_FLYTE_OPTIONS,
     }
 )  # fmt: skip
 
@@ -148,7 +158,9 @@ def _check_options(
             raise ValueError(f"{parameter} must {flaw}")
     unknown = sorted(others.keys() - _FLYTE_OPTIONS)
     if unknown:
-        raise TypeError(f"with_runcontext() has no parameter {unknown[0]!r}")
+        raise TypeError(
+            unknown_name("with_runcontext() has no parameter", unknown[0], _ALL_OPTIONS)
+        )
     given = sorted(key for key, value in others.items() if value)
     if given:
         warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
@@ -170,6 +182,7 @@ def with_runcontext(
     timeout: float | timedelta | None = None,
     copy_style: str | None = None,
     interactive_mode: bool | None = None,
+    max_action_concurrency: int | None = None,
     **others: object,
 ) -> RunContext:
     """Return a place to start runs from, with other options: `with_runcontext(...).run(task)`.
@@ -189,14 +202,22 @@ def with_runcontext(
         timeout: The same, under Flyte's other word for it.
         copy_style: `loaded_modules`, `all` or `none`.
         interactive_mode: Pickle the task instead of importing it.
+        max_action_concurrency: Actions of the run that may run at once, 2 or more; those that
+            wait for children do not count. None or 0: as many as the cluster allows.
         others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
 
     Raises:
-        ValueError: An unknown mode, or `hybrid`; a name that is not fit to be one.
+        ValueError: An unknown mode, or `hybrid`; a name that is not fit to be one; a
+            concurrency of 1, as in Flyte, or less than 0.
         TypeError: An unknown parameter.
     """
     _check_options(mode, {"name": name, "project": project, "domain": domain}, others)
     limit = deadline if deadline is not None else timeout
+    most = max_action_concurrency or 0
+    if most == 1 or most < 0:
+        raise ValueError(
+            f"max_action_concurrency must be 2 or more, or 0 for no limit of its own, not {most}"
+        )
     return RunContext(
         RunOptions(
             mode=mode or "",
@@ -212,5 +233,6 @@ def with_runcontext(
             deadline_ms=0 if limit is None else duration_ms("deadline", limit),
             copy_style=copy_style or "",
             interactive_mode=interactive_mode,
+            max_action_concurrency=most,
         )
     )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from millstream._documentation import Docstring
 from millstream._interface import Interface
-from millstream.models import NativeInterface, outputs_of
+from millstream._native_interface import NativeInterface, outputs_of
 
 #: Mark of a function that gathers the items of a generator.
 GATHERS: Final = "__millstream_gathers__"

@@ -47,6 +47,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     copy_style: str = ""
     #: Pickle the task instead of importing it; None: where no file holds it.
     interactive_mode: bool | None = None
+    #: Actions of the run that may be dispatched at once; 0: as many as the cluster allows.
+    max_action_concurrency: int = 0
 
 
 class Submission(NamedTuple):
@@ -131,6 +133,8 @@ def _policy_of(request: Request, options: RunOptions) -> Policy:
     if options.env_vars:
         variables = {**dict(request.policy.env_vars), **options.env_vars}
         changes["env_vars"] = tuple(sorted(variables.items()))
+    if options.max_action_concurrency:
+        changes["actions_max"] = options.max_action_concurrency
     return msgspec.structs.replace(request.policy, **changes) if changes else request.policy
 
 

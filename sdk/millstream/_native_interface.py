@@ -1,0 +1,142 @@
+"""Inputs and outputs of a task as programs look at them."""
+
+import inspect
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from millstream._documentation import Docstring
+from millstream._json_schema import schema_of_inputs
+
+
+class _HasDefault:
+    """Stands for a default that exists and is not known here."""
+
+
+@dataclass(frozen=True)
+class NativeInterface:
+    """Inputs and outputs of a task, in Python's types."""
+
+    #: Type and default of each input; `inspect.Parameter.empty`: none.
+    inputs: dict[str, tuple[Any, Any]]
+    outputs: dict[str, Any]
+    docstring: Docstring | None = None
+    _remote_defaults: dict[str, Any] | None = field(default=None, repr=False)
+
+    has_default: ClassVar[type] = _HasDefault
+
+    @classmethod
+    def from_types(
+        cls,
+        inputs: dict[str, tuple[Any, Any]],
+        outputs: dict[str, Any],
+        default_inputs: dict[str, Any] | None = None,
+    ) -> "NativeInterface":
+        """Return an interface made of types.
+
+        Raises:
+            ValueError: An input is said to have a default, and there is none.
+        """
+        for name, (_, default) in inputs.items():
+            if default is cls.has_default and name not in (default_inputs or {}):
+                raise ValueError(f"Input {name} has a default value but no default input provided")
+        return NativeInterface(inputs, outputs, None, default_inputs)
+
+    @classmethod
+    def from_callable(cls, func: Callable[..., Any]) -> "NativeInterface":
+        """Return the interface of a function.
+
+        Raises:
+            ValueError: The function takes `*args` or `**kwargs`.
+            NameError: An annotation names what is not there.
+        """
+        signature = inspect.signature(func)
+        hints = typing.get_type_hints(func, include_extras=True)
+        for parameter in signature.parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+                raise ValueError(
+                    f"Function {func.__name__} cannot have variable positional or keyword "
+                    f"arguments."
+                )
+        inputs = {
+            name: (hints.get(name, parameter.annotation), parameter.default)
+            for name, parameter in signature.parameters.items()
+        }
+        docstring = Docstring(callable_=func) if func.__doc__ else None
+        return NativeInterface(inputs, outputs_of(hints.get("return")), docstring)
+
+    def has_outputs(self) -> bool:
+        """Say whether the task gives anything."""
+        return bool(self.outputs)
+
+    def required_inputs(self) -> list[str]:
+        """Return the names of the inputs without a default."""
+        empty = inspect.Parameter.empty
+        return [name for name, (_, default) in self.inputs.items() if default is empty]
+
+    def num_required_inputs(self) -> int:
+        """Return how many inputs have no default."""
+        return len(self.required_inputs())
+
+    def get_input_types(self) -> dict[str, Any]:
+        """Return the type of each input."""
+        return {name: hint for name, (hint, _) in self.inputs.items()}
+
+    def convert_to_kwargs(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return all arguments by name.
+
+        Raises:
+            ValueError: There are more than inputs.
+        """
+        if len(args) > len(self.inputs):
+            raise ValueError(
+                f"Too many positional arguments provided, expected inputs {list(self.inputs)}, "
+                f"args {len(args)}"
+            )
+        kwargs.update(zip(self.inputs, args, strict=False))
+        if len(kwargs) > len(self.inputs):
+            raise ValueError(
+                f"Too many keyword arguments provided, expected inputs {list(self.inputs)}, "
+                f"args {list(kwargs)}"
+            )
+        return kwargs
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """JSON schema of the inputs."""
+        return schema_of_inputs(self.inputs)
+
+    def __repr__(self) -> str:
+        shown: list[str] = []
+        for name, (hint, default) in self.inputs.items():
+            text = f"{name}: {_show(hint)}"
+            if default is self.has_default:
+                text += " = ..."
+            elif default is not inspect.Parameter.empty:
+                text += f" = {default}"
+            shown.append(text)
+        outputs = ", ".join(f"{name}: {_show(hint)}" for name, hint in self.outputs.items())
+        if len(self.outputs) > 1:
+            outputs = f"({outputs})"
+        return f"({', '.join(shown)})" + (f" -> {outputs}" if outputs else "") + ":"
+
+
+def _show(hint: object) -> str:
+    if isinstance(hint, str):
+        return hint
+    return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else repr(hint)
+
+
+def outputs_of(annotation: object) -> dict[str, Any]:
+    """Return the outputs that a return annotation means: `tuple[A, B]` is `o0` and `o1`."""
+    if annotation in (None, type(None), inspect.Parameter.empty):
+        return {}
+    fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
+    if fields is not None and isinstance(annotation, type) and issubclass(annotation, tuple):
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return {name: hints.get(name, Any) for name in fields}
+    args = typing.get_args(annotation)
+    if typing.get_origin(annotation) is tuple and args and args[-1] is not Ellipsis:
+        return {f"o{index}": each for index, each in enumerate(args)}
+    return {"o0": annotation}
