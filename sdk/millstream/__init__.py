@@ -4,98 +4,176 @@ Names are loaded when they are first used, so that `import millstream` costs lit
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from millstream import durable, errors, remote, types
+    from millstream import config, durable, errors, extend, extras, models, remote, syncify, types
     from millstream._accessor import ctx
-    from millstream._cache import Cache, CachePolicy, VersionParameters
-    from millstream._environment import TaskEnvironment
-    from millstream._group import group
-    from millstream._init import (
-        current_domain,
-        current_project,
-        init,
-        init_from_config,
-        shutdown,
+    from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
+    from millstream._devices import (
+        AMD_GPU,
+        APPLE_SILICON,
+        GPU,
+        HABANA_GAUDI,
+        TPU,
+        Device,
+        DeviceClass,
+        Neuron,
     )
+    from millstream._documentation import Documentation
+    from millstream._environment import TaskEnvironment
+    from millstream._environment_fields import Environment
+    from millstream._group import group
+    from millstream._init import current_domain, current_project, init, init_from_config, shutdown
     from millstream._launch import run, with_runcontext
     from millstream._map import map  # noqa: A004 - Flyte's name
     from millstream._outputs import ActionOutputs
+    from millstream._pod import PodTemplate
     from millstream._pool import Pool
     from millstream._resources import Resources
-    from millstream._retry import Backoff, RetryStrategy, Timeout
+    from millstream._retry import Backoff, RetryStrategy, Timeout, TimeoutType
     from millstream._run import Run
-    from millstream._task import AsyncTask, SyncTask, Task
+    from millstream._stream import StreamTask
+    from millstream._task import AsyncFunctionTaskTemplate, AsyncTask, SyncTask, Task, TaskTemplate
     from millstream._trace import trace
+    from millstream._trigger import (
+        Cron,
+        FixedRate,
+        OnArtifact,
+        Trigger,
+        TriggeredArtifact,
+        TriggeredPartition,
+        TriggerTime,
+    )
     from millstream._unsupported import MillstreamWarning, NotYetSupportedError
+    from millstream._version import __version__, version
 
 __all__ = [
+    "AMD_GPU",
+    "APPLE_SILICON",
     "ActionOutputs",
+    "AsyncFunctionTaskTemplate",
     "AsyncTask",
     "Backoff",
     "Cache",
     "CachePolicy",
+    "CacheRequest",
+    "Cron",
+    "Device",
+    "DeviceClass",
+    "Documentation",
+    "Environment",
+    "FixedRate",
+    "GPU",
+    "HABANA_GAUDI",
     "MillstreamWarning",
+    "Neuron",
     "NotYetSupportedError",
+    "OnArtifact",
+    "PodTemplate",
     "Pool",
     "Resources",
     "RetryStrategy",
     "Run",
+    "StreamTask",
     "SyncTask",
+    "TPU",
     "Task",
     "TaskEnvironment",
+    "TaskTemplate",
     "Timeout",
+    "TimeoutType",
+    "Trigger",
+    "TriggerTime",
+    "TriggeredArtifact",
+    "TriggeredPartition",
     "VersionParameters",
+    "__version__",
+    "config",
     "ctx",
     "current_domain",
     "current_project",
     "durable",
     "errors",
+    "extend",
+    "extras",
     "group",
     "init",
     "init_from_config",
     "map",
+    "models",
     "remote",
     "run",
     "shutdown",
+    "syncify",
     "trace",
     "types",
+    "version",
     "with_runcontext",
 ]
 
 #: Name -> module that has it; a name that stands for itself is a module.
 _HOMES: Final = {
+    "AMD_GPU": "_devices",
+    "APPLE_SILICON": "_devices",
     "ActionOutputs": "_outputs",
+    "AsyncFunctionTaskTemplate": "_task",
     "AsyncTask": "_task",
     "Backoff": "_retry",
     "Cache": "_cache",
     "CachePolicy": "_cache",
+    "CacheRequest": "_cache",
+    "Cron": "_trigger",
+    "Device": "_devices",
+    "DeviceClass": "_devices",
+    "Documentation": "_documentation",
+    "Environment": "_environment_fields",
+    "FixedRate": "_trigger",
+    "GPU": "_devices",
+    "HABANA_GAUDI": "_devices",
     "MillstreamWarning": "_unsupported",
+    "Neuron": "_devices",
     "NotYetSupportedError": "_unsupported",
+    "OnArtifact": "_trigger",
+    "PodTemplate": "_pod",
     "Pool": "_pool",
     "Resources": "_resources",
     "RetryStrategy": "_retry",
     "Run": "_run",
+    "StreamTask": "_stream",
     "SyncTask": "_task",
+    "TPU": "_devices",
     "Task": "_task",
     "TaskEnvironment": "_environment",
+    "TaskTemplate": "_task",
     "Timeout": "_retry",
+    "TimeoutType": "_retry",
+    "Trigger": "_trigger",
+    "TriggerTime": "_trigger",
+    "TriggeredArtifact": "_trigger",
+    "TriggeredPartition": "_trigger",
     "VersionParameters": "_cache",
+    "__version__": "_version",
+    "config": "config",
     "ctx": "_accessor",
     "current_domain": "_init",
     "current_project": "_init",
     "durable": "durable",
     "errors": "errors",
+    "extend": "extend",
+    "extras": "extras",
     "group": "_group",
     "init": "_init",
     "init_from_config": "_init",
     "map": "_map",
+    "models": "models",
     "remote": "remote",
     "run": "_launch",
     "shutdown": "_init",
+    "syncify": "syncify",
     "trace": "_trace",
     "types": "types",
+    "version": "_version",
     "with_runcontext": "_launch",
 }
 
@@ -103,11 +181,18 @@ _HOMES: Final = {
 def __getattr__(name: str) -> Any:
     home = _HOMES.get(name)
     if home is None:
-        raise AttributeError(f"module 'millstream' has no attribute {name!r}")
+        raise _refusal(name)
     module = importlib.import_module(f"millstream.{home}")
     found = module if home == name else getattr(module, name)
     globals()[name] = found
     return found
+
+
+def _refusal(name: str) -> AttributeError:
+    if name.startswith("__"):  # Python and its tools probe for these.
+        return AttributeError(f"module 'millstream' has no attribute {name!r}")
+    absent = importlib.import_module("millstream._absent")
+    return cast("AttributeError", absent.refusal("", name, __all__))
 
 
 def __dir__() -> list[str]:

@@ -98,7 +98,7 @@ def load_settings(
     """
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.__struct_fields__, "default")
-    path = start if start.is_file() else _config_file(start)
+    path = start if start.is_file() else config_file_of(start)
     if path is not None:
         for name, value in _read_file(path).items():
             values[name], origins[name] = value, str(path)
@@ -120,7 +120,8 @@ def load_settings(
     return Loaded(settings, origins)
 
 
-def _config_file(start: Path) -> Path | None:
+def config_file_of(start: Path) -> Path | None:
+    """Return the nearest file of settings at or above `start`; None: there is none."""
     start = start.resolve()
     for folder in (start, *start.parents):
         own, shared = folder / CONFIG_FILE, folder / "pyproject.toml"

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, Literal, TypeAlias, cast
+from typing import Final, Literal, TypeAlias
 
 from millstream._unsupported import warn
 
-DeviceClass: TypeAlias = Literal[
-    "GPU", "TPU", "NEURON", "AMD_GPU", "HABANA_GAUDI", "APPLE_SILICON"
-]
+DeviceClass: TypeAlias = Literal["GPU", "TPU", "NEURON", "AMD_GPU", "HABANA_GAUDI", "APPLE_SILICON"]
 
 _APPLE: Final = "AppleSilicon"
 _UP_TO_8: Final = tuple(range(1, 9))
@@ -75,8 +73,8 @@ _FORMER_NAMES: Final = {"A100 80G": "A100_80G", "RTX PRO 6000": "RTX_PRO_6000"}
 _STRINGS: Final[Mapping[str, tuple[DeviceClass, tuple[int, ...]]]] = {
     **{name: ("GPU", counts) for name, counts in GPU_COUNTS.items()},
     **{name: ("NEURON", counts) for name, counts in _NEURON_COUNTS.items()},
-    **{name: ("AMD_GPU", _ONE) for name in _AMD},
-    **{name: ("HABANA_GAUDI", _ONE) for name in _GAUDI},
+    **dict.fromkeys(_AMD, ("AMD_GPU", _ONE)),
+    **dict.fromkeys(_GAUDI, ("HABANA_GAUDI", _ONE)),
     _APPLE: ("APPLE_SILICON", _ONE),
 }
 
@@ -201,7 +199,7 @@ def device_of(value: object) -> Device | None:
 
 
 def _present_name(device: str) -> str:
-    name = cast("str | None", _FORMER_NAMES.get(device))
+    name = _FORMER_NAMES.get(device)
     if name is None:
         return device
     warn("MS2014", f"the GPU type {device!r} is now called {name!r}")

@@ -27,7 +27,9 @@ _SECTIONS: Final = {
 }
 _GOOGLE_HEAD: Final = re.compile(r"^([A-Za-z ]+):\s*$")
 _GOOGLE_ENTRY: Final = re.compile(r"^\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
-_SPHINX_PARAM: Final = re.compile(r"^:(?:param|parameter|arg|argument)\s+(?:[^:]*\s)?(\w+):\s*(.*)$")
+_SPHINX_PARAM: Final = re.compile(
+    r"^:(?:param|parameter|arg|argument)\s+(?:[^:]*\s)?(\w+):\s*(.*)$"
+)
 _SPHINX_OTHER: Final = re.compile(r"^:(\w+)(?:\s+[^:]*)?:\s*(.*)$")
 _NUMPY_RULE: Final = re.compile(r"^-{3,}$")
 _NUMPY_ENTRY: Final = re.compile(r"^(\w+)\s*(?::.*)?$")

@@ -7,7 +7,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
 from millstream._cache import Cache, CacheRequest, cache_from_request
 from millstream._documentation import Documentation
-from millstream._environment_fields import Environment, unused_of
+from millstream._environment_fields import Environment, refuse_plain, unused_of
 from millstream._nearest import unknown_name
 from millstream._pool import Pool
 from millstream._resources import Resources
@@ -104,8 +104,7 @@ class TaskEnvironment(Environment):
         )  # fmt: skip
         if reusable is not None and plugin_config is not None:
             raise ValueError("Cannot set plugin_config when environment is reusable.")
-        if isinstance(reusable, int | float | str | list | dict):
-            raise TypeError(f"Expected reusable to be of type ReusePolicy, got {type(reusable)}")
+        refuse_plain("reusable", reusable, (int, float, str, list, dict), "ReusePolicy")
         if cache and not isinstance(cast("object", cache), str | Cache):
             raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
         check_settings({"reusable": reusable, "plugin_config": plugin_config})
@@ -140,14 +139,18 @@ class TaskEnvironment(Environment):
         Raises:
             TypeError: An environment has no such setting.
         """
-        settings = {each: getattr(self, each) for each in _OF_ENVIRONMENT if each != "name"}
+        settings: dict[str, Any] = {
+            each: getattr(self, each) for each in _OF_ENVIRONMENT if each != "name"
+        }
         unknown = [each for each in changes if each not in settings]
         if unknown:
             raise TypeError(f"Unexpected keyword arguments: {unknown}")
-        for each, value in changes.items():
-            if value is not None or each == "reusable":
-                settings[each] = value
-        return TaskEnvironment(name, **settings)
+        given: dict[str, Any] = {
+            each: value
+            for each, value in changes.items()
+            if value is not None or each == "reusable"
+        }
+        return TaskEnvironment(name, **{**settings, **given})
 
     @classmethod
     def from_task(
@@ -166,7 +169,9 @@ class TaskEnvironment(Environment):
         images = {id(task.image): task.image for task in tasks}
         if len(images) > 1:
             raise ValueError("Tasks must have the same image to be in the same environment.")
-        environment = cls(name, image=next(iter(images.values()), "auto"), depends_on=depends_on or ())
+        environment = cls(
+            name, image=next(iter(images.values()), "auto"), depends_on=depends_on or ()
+        )
         for task in tasks:
             task.environment = environment
             environment._tasks[task.name] = task
@@ -249,7 +254,7 @@ class TaskEnvironment(Environment):
         docs, merged = self._settings_of(what, **settings)
         task: Task[..., Any]
         if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
-            task = StreamTask(gathering(what), self, merged, docs=docs)
+            task = StreamTask[..., Any](gathering(what), self, merged, docs=docs)
         elif inspect.iscoroutinefunction(what):
             task = AsyncTask(what, self, merged, docs=docs)
         else:

@@ -59,13 +59,10 @@ class Environment:
                 "env_vars": (env_vars, (Mapping,), "Dict[str, str]"),
                 "service_account": (service_account, (str,), "str"),
                 "pod_template": (pod_template, (str, PodTemplate), "str or PodTemplate"),
-                "secrets": (secrets or None, (str, list, tuple, object), "SecretRequest"),
             }
         )
-        if isinstance(secrets, int | float):
-            raise TypeError(f"Expected secrets to be of type SecretRequest, got {type(secrets)}")
-        if isinstance(image, int | float | bytes | list | dict):
-            raise TypeError(f"Expected image to be of type str or Image, got {type(image)}")
+        refuse_plain("secrets", secrets, (int, float), "SecretRequest")
+        refuse_plain("image", image, (int, float, bytes, list, dict), "str or Image")
         for dependency in depends_on:
             _check_environment(dependency, "depends_on to be of type List[Environment]")
         check_settings(
@@ -120,6 +117,16 @@ def unused_of(resources: Resources | None) -> dict[str, object]:
     if resources is None:
         return {}
     return {"gpu": resources.gpu_count or None, "disk": resources.disk, "shm": resources.shm}
+
+
+def refuse_plain(name: str, value: object, kinds: tuple[type, ...], wanted: str) -> None:
+    """Refuse a plain value where an object with a meaning is wanted.
+
+    Raises:
+        TypeError: `value` is of one of the `kinds`.
+    """
+    if isinstance(value, kinds):
+        raise TypeError(f"Expected {name} to be of type {wanted}, got {type(value)}")
 
 
 def _check_kinds(given: Mapping[str, tuple[object, tuple[type, ...], str]]) -> None:

@@ -116,6 +116,11 @@ def installation() -> Installation:
     return _installed or _install({}, Path.cwd())
 
 
+def is_initialized() -> bool:
+    """Say whether `init`, or something that needs it, was called."""
+    return _installed is not None
+
+
 def _install(options: dict[str, Option], start: Path) -> Installation:
     global _installed  # noqa: PLW0603 - one for each process, by nature
     first = _installed is None

@@ -24,6 +24,9 @@ _SIMPLE: Final[dict[object, dict[str, Any]]] = {
 }
 
 
+_SEQUENCES: Final[tuple[object, ...]] = (list, tuple, set, frozenset)
+
+
 def schema_of_inputs(inputs: Mapping[str, tuple[object, object]]) -> dict[str, Any]:
     """Return the schema of the inputs of a task, each a pair of its type and its default."""
     empty = inspect.Parameter.empty
@@ -49,10 +52,10 @@ def schema_of(annotation: object) -> dict[str, Any]:
         if len(kept) == 1:
             return schema_of(kept[0])
         return {"oneOf": [schema_of(each) for each in kept], "format": "union"}
-    if annotation in (list, tuple, set, frozenset) or origin in (list, tuple, set, frozenset):
+    if (origin or annotation) in _SEQUENCES:
         items = schema_of(args[0]) if args else {}
         return {"type": "array", "items": items}
-    if annotation is dict or origin is dict:
+    if (origin or annotation) is dict:
         values = schema_of(args[1]) if len(args) > 1 else {}
         return {"type": "object", "additionalProperties": values}
     return _schema_of_class(annotation) if isinstance(annotation, type) else {}
@@ -78,9 +81,7 @@ def _schema_of_class(cls: type[object]) -> dict[str, Any]:
     fields = dataclasses.fields(cls)
     missing = dataclasses.MISSING
     required = [
-        each.name
-        for each in fields
-        if each.default is missing and each.default_factory is missing
+        each.name for each in fields if each.default is missing and each.default_factory is missing
     ]
     return {
         "type": "object",

@@ -15,8 +15,8 @@ from typing import Final, ParamSpec, TypeVar
 from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
-from millstream._retry import duration_ms
 from millstream._nearest import unknown_name
+from millstream._retry import duration_ms
 from millstream._run import Run, refuse_here, sink_of
 from millstream._submit import RunOptions, Submission, needs_uploads, prepare, store_uploads
 from millstream._syncify import background

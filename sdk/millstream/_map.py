@@ -185,6 +185,9 @@ def _plan(
     if concurrency < 0:
         raise ValueError(f"concurrency must be 0 (no bound of its own) or more, not {concurrency}")
     running_max = min(concurrency or OPEN_CALLS_MAX, OPEN_CALLS_MAX)
+    if not iterables and isinstance(mapped, functools.partial):
+        # Flyte looks at a partial when there is something to map it over.
+        mapped = cast("Task[..., Any]", mapped.func)
     task, bound = _task_of(mapped, len(iterables))
     return _Plan(
         task,

@@ -36,7 +36,7 @@ class TaskInterface(Interface, NativeInterface):
         return found
 
     @functools.cached_property
-    def inputs(self) -> dict[str, tuple[Any, Any]]:  # type: ignore[override]  # made when asked for
+    def inputs(self) -> dict[str, tuple[Any, Any]]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Type and default of each parameter; `inspect.Parameter.empty`: none."""
         empty = inspect.Parameter.empty
         return {
@@ -45,12 +45,12 @@ class TaskInterface(Interface, NativeInterface):
         }
 
     @functools.cached_property
-    def outputs(self) -> dict[str, Any]:  # type: ignore[override]  # made when asked for
+    def outputs(self) -> dict[str, Any]:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Type of each output."""
         return outputs_of(self.annotations.get("return"))
 
     @functools.cached_property
-    def docstring(self) -> Docstring | None:  # type: ignore[override]  # made when asked for
+    def docstring(self) -> Docstring | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The function's docstring taken apart; None: it has none."""
         return Docstring(callable_=self.func) if self.func.__doc__ else None
 

@@ -4,10 +4,11 @@ import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from millstream._documentation import Docstring
 from millstream._json_schema import schema_of_inputs
+from millstream._values_describe import is_named_tuple
 
 
 class _HasDefault:
@@ -132,10 +133,10 @@ def outputs_of(annotation: object) -> dict[str, Any]:
     """Return the outputs that a return annotation means: `tuple[A, B]` is `o0` and `o1`."""
     if annotation in (None, type(None), inspect.Parameter.empty):
         return {}
-    fields: tuple[str, ...] | None = getattr(annotation, "_fields", None)
-    if fields is not None and isinstance(annotation, type) and issubclass(annotation, tuple):
-        hints = typing.get_type_hints(annotation, include_extras=True)
-        return {name: hints.get(name, Any) for name in fields}
+    if is_named_tuple(annotation):
+        named = cast("Any", annotation)
+        hints = typing.get_type_hints(named, include_extras=True)
+        return {name: hints.get(name, Any) for name in named._fields}
     args = typing.get_args(annotation)
     if typing.get_origin(annotation) is tuple and args and args[-1] is not Ellipsis:
         return {f"o{index}": each for index, each in enumerate(args)}

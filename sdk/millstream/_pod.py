@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _PRIMARY: Final = "primary"
 _CAPABILITY: Final = "flyte.org/capability-"
@@ -41,7 +41,7 @@ class PodTemplate:
         Raises:
             ValueError: No container has the name, or none can be told to be the primary one.
         """
-        names = [getattr(each, "name", None) for each in pod_spec.containers or []]
+        names: list[Any] = [getattr(each, "name", None) for each in pod_spec.containers or ()]
         chosen = primary_container_name
         if chosen is not None and chosen not in names:
             raise ValueError(
@@ -51,7 +51,7 @@ class PodTemplate:
         if chosen is None and _PRIMARY in names:
             chosen = _PRIMARY
         if chosen is None and len(names) == 1 and names[0]:
-            chosen = names[0]
+            chosen = str(names[0])
         if chosen is None:
             raise ValueError(
                 f"Cannot determine the primary container: the pod spec has containers {names}; "
@@ -73,7 +73,7 @@ class PodTemplate:
             TypeError: Neither.
             ValueError: Less than 0.
         """
-        given: object = termination_grace_period
+        given = cast("object", termination_grace_period)
         if isinstance(given, bool) or not isinstance(given, int | timedelta):
             raise TypeError(
                 f"termination_grace_period must be an int (seconds) or timedelta, got "

@@ -25,6 +25,7 @@ _BYTES_PER_UNIT: Final[Mapping[str, int]] = {
     "Pi": 2**50,
 }
 
+
 @dataclass(frozen=True)
 class Resources:
     """CPU, memory and accelerators of one attempt; a pair is (request, limit).

@@ -56,6 +56,12 @@ class Stream(Generic[R]):
         yield from self._wait()
 
 
+# Bound to a stream's task by hand: a stream is called like either kind of task.
+_AIO: Any = cast("Any", Task).aio
+_WAIT: Any = cast("Any", SyncTask).__call__
+_PLAIN_AIO: Any = cast("Any", AsyncTask).aio
+
+
 class StreamTask(Task[P, Stream[R]]):
     """A task whose function yields, in whichever of the two ways."""
 
@@ -66,19 +72,15 @@ class StreamTask(Task[P, Stream[R]]):
         """
         if not self.is_called_in_run():
             return self.forward(*args, **kwargs)
-        call = functools.partial(Task.aio, cast("Task[..., Any]", self), *args, **kwargs)
-        wait = functools.partial(SyncTask.__call__, cast("SyncTask[..., Any]", self), *args, **kwargs)
-        return Stream[R](call, wait)
+        call = functools.partial(_AIO, self, *args, **kwargs)
+        return Stream[R](call, functools.partial(_WAIT, self, *args, **kwargs))
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the same as the plain call; outside a run, a stream of what the function gives."""
         if self.is_called_in_run():
             return self(*args, **kwargs)
-        plain: Callable[..., Any] = self.func
-        is_async = self.interface.is_async
-        task = AsyncTask if is_async else SyncTask
-        call = functools.partial(task.aio, cast("Any", self), *args, **kwargs)
-        return Stream[R](call, functools.partial(plain, *args, **kwargs))
+        call = functools.partial(_PLAIN_AIO, self, *args, **kwargs)
+        return Stream[R](call, functools.partial(self.func, *args, **kwargs))
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Call the function itself, without an action: a generator."""

@@ -20,8 +20,8 @@ from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import task_identity
-from millstream._nearest import unknown_name
 from millstream._native import TaskInterface
+from millstream._nearest import unknown_name
 from millstream._pickling import MAIN_MODULES
 from millstream._pool import Pool
 from millstream._resources import Resources

@@ -15,7 +15,7 @@ from millstream._settings import INLINE_IO_BYTES_MAX
 MAX_INLINE_IO_BYTES: Final = INLINE_IO_BYTES_MAX
 
 
-class ActionPhase(str, enum.Enum):
+class ActionPhase(str, enum.Enum):  # noqa: UP042 - as Flyte prints it
     """Where an action, or a run, stands; equal to its lower-case name."""
 
     QUEUED = "queued"
