@@ -13,7 +13,7 @@ from millstream_events.state import ActionState, RunState, ShardState
 from millstream_events.values import Selector
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.fairness import RANK_EVICTED, RANK_NEW, RANK_RETRY, FairQueue, Ready
-from millstream_scheduler.placement import Seat, selector_of
+from millstream_scheduler.placement import QUEUE, Seat, selector_of, settled
 from millstream_scheduler.timers import Due, Timers
 
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
@@ -83,6 +83,12 @@ class Book:
         if rules.queued_max_ms:
             due = action.ready_ns // 1_000_000 + rules.queued_max_ms
             self.timers.add(Due(due, "queued", run.id, ordinal, action.attempt))
+
+    def settled(self, selector: Selector) -> Selector:
+        """Return `selector` with a queue turned into the pool that serves it now."""
+        if not selector.pool.startswith(QUEUE):
+            return selector
+        return settled(selector, {seat.hello.pool for seat in self.seats.values()})
 
     def enqueue(self, run: RunState, ready: Ready) -> None:
         """Put a ready entry into the queue of its class."""

@@ -29,7 +29,8 @@ def place(turn: Turn) -> bool:
     if not seats:
         return False
     for group in list(turn.book.classes.values()):
-        offers = [seat for seat in seats if matches(group.selector, seat.hello)]
+        selector = turn.book.settled(group.selector)
+        offers = [seat for seat in seats if matches(selector, seat.hello)]
         if offers and len(group.queue):
             left = _place_class(turn, group, offers, left)
         if not left:

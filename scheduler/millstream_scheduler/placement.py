@@ -5,7 +5,7 @@ count only grows within a generation, so a doubled or late grant does no harm. N
 push: work waits here and is bound late (design: architecture.md 2.6).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Final
 
 from millstream_events.reports import Hello
@@ -13,6 +13,8 @@ from millstream_events.values import Policy, Selector
 
 #: The default pool of a queue that names no pool of its own.
 ANY: Final = Selector()
+#: Before the name of a queue, where a selector has the name of a pool.
+QUEUE: Final = "queue:"
 _WARM: Final = 100
 _PARENT: Final = 20
 _CREDIT_SCORE_MAX: Final = 50
@@ -66,11 +68,28 @@ class Seat:
 
 
 def selector_of(policy: Policy) -> Selector:
-    """Return what the action asks of a pool; a queue names the pool of the same name."""
+    """Return what the action asks of a pool; see `settled` for a queue."""
     selector = policy.selector or ANY
     if policy.queue and not selector.pool:
-        return Selector(policy.queue, selector.region, selector.cluster, selector.labels)
+        return _with_pool(selector, QUEUE + policy.queue)
     return selector
+
+
+def settled(selector: Selector, pools: Collection[str]) -> Selector:
+    """Return what a queue's work asks for: the pool of its name, or any while there is none.
+
+    Args:
+        selector: As `selector_of` gives it.
+        pools: Names of the pools that are there.
+    """
+    if not selector.pool.startswith(QUEUE):
+        return selector
+    name = selector.pool.removeprefix(QUEUE)
+    return _with_pool(selector, name if name in pools else "")
+
+
+def _with_pool(selector: Selector, pool: str) -> Selector:
+    return Selector(pool, selector.region, selector.cluster, selector.labels)
 
 
 def matches(selector: Selector, hello: Hello) -> bool:

@@ -151,9 +151,9 @@ def hold_unmatched(turn: Turn) -> None:
         if not len(group.queue):
             group.unmatched_since_ns = 0
             continue
+        selector = turn.book.settled(group.selector)
         if any(
-            seat.fresh(turn.monotonic_ns, config.agent_stale_ms)
-            and matches(group.selector, seat.hello)
+            seat.fresh(turn.monotonic_ns, config.agent_stale_ms) and matches(selector, seat.hello)
             for seat in turn.book.seats.values()
         ):
             group.unmatched_since_ns = 0
@@ -163,7 +163,7 @@ def hold_unmatched(turn: Turn) -> None:
         elif turn.monotonic_ns - group.unmatched_since_ns >= config.hold_ms * 1_000_000:
             pools = sorted({seat.hello.pool for seat in turn.book.seats.values()})
             there = f"pools that are there: {', '.join(pools)}" if pools else "no pool is there"
-            reason = f"no agent offers {describe(group.selector)}; {there}"
+            reason = f"no agent offers {describe(selector)}; {there}"
             for ready in group.queue.peek(HELD_MAX):
                 _hold(turn, ready.run, ready.ordinal, reason)
 

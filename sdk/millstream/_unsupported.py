@@ -71,6 +71,8 @@ def check_settings(settings: Mapping[str, object]) -> None:
             continue
         if name in _REFUSED:
             raise NotYetSupportedError(name, _REFUSED[name])
+        if name not in _WITHOUT_EFFECT:
+            continue
         code, instead = _WITHOUT_EFFECT[name]
         if code not in _warned:
             _warned.add(code)

@@ -4,7 +4,15 @@ import pytest
 
 from millstream_events.reports import Hello
 from millstream_events.values import Policy, Selector
-from millstream_scheduler.placement import ANY, Seat, choose, describe, matches, selector_of
+from millstream_scheduler.placement import (
+    ANY,
+    Seat,
+    choose,
+    describe,
+    matches,
+    selector_of,
+    settled,
+)
 
 MS = 1_000_000
 
@@ -52,7 +60,13 @@ def test_an_agent_fits_when_it_is_all_that_is_asked_for(selector: Selector, fits
     ],
 )
 def test_a_queue_names_its_pool_unless_the_task_does(policy: Policy, selector: Selector) -> None:
-    assert selector_of(policy) == selector
+    assert settled(selector_of(policy), {"p", "q"}) == selector
+
+
+def test_a_queue_whose_pool_is_not_there_is_served_by_any() -> None:
+    selector = selector_of(Policy(queue="q", selector=Selector(region=("eu",))))
+    assert settled(selector, {"default"}) == Selector(region=("eu",))
+    assert settled(Selector("q"), {"default"}) == Selector("q")
 
 
 @pytest.mark.parametrize(
