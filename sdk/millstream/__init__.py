@@ -25,6 +25,12 @@ if TYPE_CHECKING:
     from millstream._environment_fields import Environment
     from millstream._group import group
     from millstream._init import current_domain, current_project, init, init_from_config, shutdown
+    from millstream._init_forms import (
+        init_from_api_key,
+        init_in_cluster,
+        init_passthrough,
+        is_control_plane_available,
+    )
     from millstream._launch import run, with_runcontext
     from millstream._map import map  # noqa: A004 - Flyte's name
     from millstream._outputs import ActionOutputs
@@ -99,7 +105,11 @@ __all__ = [
     "extras",
     "group",
     "init",
+    "init_from_api_key",
     "init_from_config",
+    "init_in_cluster",
+    "init_passthrough",
+    "is_control_plane_available",
     "map",
     "models",
     "remote",
@@ -164,7 +174,11 @@ _HOMES: Final = {
     "extras": "extras",
     "group": "_group",
     "init": "_init",
+    "init_from_api_key": "_init_forms",
     "init_from_config": "_init",
+    "init_in_cluster": "_init_forms",
+    "init_passthrough": "_init_forms",
+    "is_control_plane_available": "_init_forms",
     "map": "_map",
     "models": "models",
     "remote": "remote",

@@ -21,6 +21,8 @@ _NO_CONTAINERS: Final = "no containers are started; run the program with `asynci
 ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
         "AppHandle": _NO_APPS,
+        "app": _NO_APPS,
+        "artifacts": "artifacts are not kept yet; name a run, and read its outputs",
         "ImageBuild": _NO_IMAGES,
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
@@ -28,6 +30,7 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "git": "nothing is read from git; give the version with `version=`",
         "load_interactive_ctx": "no kernel is opened inside an action; use `millstream debug`",
         "load_plugin_config": "plugins that run tasks elsewhere are not loaded",
+        "notify": "nobody is told when a run ends yet; watch it, or call a web hook in a task",
         "prefetch": _NO_MODELS,
         "run_python_script": "put the script's code into a task, and run that",
         "sandbox": _NO_SANDBOX,
