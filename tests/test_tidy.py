@@ -30,8 +30,10 @@ BANNED_IN_NAMES = {
     "data",
     "info",
 }
-#: Names that others have given: asyncio's protocols, Flyte's errors.
-GIVEN_NAMES = {"data_received", "BaseRuntimeError", "RuntimeDataValidationError"}
+#: Names that others have given: asyncio's protocols, Flyte's errors and models.
+GIVEN_NAMES = {
+    "data_received", "BaseRuntimeError", "GroupData", "RawDataPath", "RuntimeDataValidationError",
+}  # fmt: skip
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 #: Modules that put the parts together: only these import inside functions.
 COMPOSITION_ROOTS = re.compile(r"(millstream/cli/|_local|_cluster|_supervisor|__main__|_init\.py)")

@@ -1,7 +1,7 @@
 """Where tasks are declared."""
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -37,7 +37,11 @@ _OF_TASK: Final = (
 class TaskDecorator(Protocol):
     """What `env.task(...)` with arguments returns."""
 
-    # An async function fits both overloads: the first one that fits is meant.
+    # A special kind of function fits the last overload too: the first one that fits is meant.
+    @overload
+    def __call__(  # type: ignore[overload-overlap]  # see above
+        self, function: Callable[P, AsyncIterator[R] | Iterator[R]], /
+    ) -> StreamTask[P, R]: ...
     @overload
     def __call__(  # type: ignore[overload-overlap]  # see above
         self, function: Callable[P, Coroutine[Any, Any, R]], /
@@ -177,6 +181,10 @@ class TaskEnvironment(Environment):
             environment._tasks[task.name] = task
         return environment
 
+    @overload
+    def task(  # type: ignore[overload-overlap]  # as in `TaskDecorator`
+        self, function: Callable[P, AsyncIterator[R] | Iterator[R]], /
+    ) -> StreamTask[P, R]: ...
     @overload
     def task(  # type: ignore[overload-overlap]  # as in `TaskDecorator`
         self, function: Callable[P, Coroutine[Any, Any, R]], /

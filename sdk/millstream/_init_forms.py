@@ -14,7 +14,7 @@ async def init_from_api_key(
     project: str | None = None,
     domain: str | None = None,
     root_dir: str | Path | None = None,
-    **others: object,
+    **others: Any,
 ) -> None:
     """Do what `init` does; a key has no effect here, since the endpoint's URL holds the token.
 

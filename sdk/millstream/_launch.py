@@ -202,37 +202,34 @@ def with_runcontext(
         timeout: The same, under Flyte's other word for it.
         copy_style: `loaded_modules`, `all` or `none`.
         interactive_mode: Pickle the task instead of importing it.
-        max_action_concurrency: Actions of the run that may run at once, 2 or more; those that
-            wait for children do not count. None or 0: as many as the cluster allows.
+        max_action_concurrency: Actions that may run at once, 2 or more; those that wait do not
+            count. None or 0: as many as the cluster allows.
         others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
 
     Raises:
-        ValueError: An unknown mode, or `hybrid`; a name that is not fit to be one; a
-            concurrency of 1, as in Flyte, or less than 0.
+        ValueError: An unknown mode, or `hybrid`; an unfit name; a concurrency of 1 or below 0.
         TypeError: An unknown parameter.
     """
     _check_options(mode, {"name": name, "project": project, "domain": domain}, others)
     limit = deadline if deadline is not None else timeout
-    most = max_action_concurrency or 0
-    if most == 1 or most < 0:
-        raise ValueError(
-            f"max_action_concurrency must be 2 or more, or 0 for no limit of its own, not {most}"
-        )
-    return RunContext(
-        RunOptions(
-            mode=mode or "",
-            name=name or "",
-            project=project or "",
-            domain=domain or "",
-            env_vars=dict(env_vars or {}),
-            labels=dict(labels or {}),
-            queue=queue or "",
-            overwrite_cache=overwrite_cache,
-            disable_run_cache=disable_run_cache,
-            custom_context=dict(custom_context or {}),
-            deadline_ms=0 if limit is None else duration_ms("deadline", limit),
-            copy_style=copy_style or "",
-            interactive_mode=interactive_mode,
-            max_action_concurrency=most,
-        )
-    )
+    options = RunOptions(
+        mode=mode or "", name=name or "", project=project or "", domain=domain or "",
+        env_vars=dict(env_vars or {}),
+        labels=dict(labels or {}),
+        queue=queue or "",
+        overwrite_cache=overwrite_cache,
+        disable_run_cache=disable_run_cache,
+        custom_context=dict(custom_context or {}),
+        deadline_ms=0 if limit is None else duration_ms("deadline", limit),
+        copy_style=copy_style or "",
+        interactive_mode=interactive_mode,
+        max_action_concurrency=_concurrency_of(max_action_concurrency),
+    )  # fmt: skip
+    return RunContext(options)
+
+
+def _concurrency_of(most: int | None) -> int:
+    """Return the limit; Flyte refuses 1, where a parent that waits takes the only place."""
+    if most == 1 or (most or 0) < 0:
+        raise ValueError(f"max_action_concurrency must be 0 (no limit) or at least 2, got {most}")
+    return most or 0

@@ -242,22 +242,11 @@ class Task(Generic[P, R]):
     ) -> Self:
         """Return the same task with other settings; None keeps what it has.
 
+        All settings are those of `TaskEnvironment.task`; `env_vars` stand instead of the task's.
         `retries=0`, `timeout=0`, `queue=""`, `env_vars={}` and `interruptible=False` count: they
-        take the setting away, which Flyte cannot.
-
-        Args:
-            short_name: Shown in lists.
-            resources: What each attempt asks of its machine.
-            cache: `"auto"`, `"override"`, `"disable"` or a `Cache`.
-            retries: A count or a `RetryStrategy`.
-            timeout: Seconds, a `timedelta` or a `Timeout`.
-            env_vars: Instead of those that the task has.
-            queue: Name of the queue.
-            max_inline_io_bytes: Most that inputs, or outputs, may take, encoded.
-            idempotent: False: never started twice by the system.
-            pool: Pools that may run the task.
-            others: `entrypoint`, `interruptible`, `links`, `pod_template`, `produces_artifacts`,
-                `report`, `reusable` (`"off"`: none), `secrets`, `service_account`, `triggers`.
+        take the setting away, which Flyte cannot. `others` are `entrypoint`, `interruptible`,
+        `links`, `pod_template`, `produces_artifacts`, `report`, `reusable` (`"off"`: none),
+        `secrets`, `service_account` and `triggers`.
 
         Raises:
             ValueError: Name, image, docs or interface: they belong to the task. Or a setting of
