@@ -95,9 +95,8 @@ class AgentState:
         self.eager_count = 0
         #: When the newest report was sent that the leader has acknowledged.
         self.trusted_ns = 0
-        #: Calls among `reports` that have begun here, and since when they have been kept back.
-        self.held_back = 0
-        self.held_back_ns = 0
+        #: Calls among `reports` that have begun here, and since when they are kept back.
+        self.held_back, self.held_back_ns = 0, 0
         #: What attempts without a known ordinal have printed: lines, and how many were dropped.
         self.unplaced: dict[bytes, tuple[list[OutputLine], int]] = {}
         #: The agent leaves: no new work.
@@ -105,7 +104,6 @@ class AgentState:
         #: No credit is granted before this time: there was no room for a worker.
         self.no_room_until_ns = 0
         self.slot_freed_ns = 0
-
         # What `take` hands out.
         self.effects: list[Effect] = []
         self.messages: dict[str, list[ToWorker]] = {}

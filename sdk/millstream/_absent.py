@@ -59,6 +59,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "shell": _NO_CONTAINERS,
         "webhooks": _NO_APPS,
     },
+    "types": {
+        "guess_interface": "`task.interface.annotations` says what a task takes and returns",
+        "literal_string_repr": "`run.inputs()` and `run.outputs()` give values; use repr()",
+    },
 }
 
 

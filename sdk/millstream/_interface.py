@@ -192,11 +192,6 @@ class Interface:
             return {name: fields.get(name, Any) for name in self.output_names}
         return dict(zip(self.output_names, typing.get_args(hint), strict=True))
 
-    @property
-    def docstring(self) -> str | None:
-        """The function's docstring, without its indentation."""
-        return inspect.getdoc(self.func)
-
     def has_outputs(self) -> bool:
         """Say whether the function declares a result."""
         return bool(self.output_names)
@@ -223,7 +218,9 @@ class Interface:
             self.names
         ):
             raise self._refusal(
-                "arguments", f"at most {len(self.names)}", str(len(args) + len(kwargs))
+                "Too many positional arguments",
+                f"at most {len(self.names)}",
+                str(len(args) + len(kwargs)),
             )
         return {**kwargs, **dict(zip(self.names, args, strict=False))}
 
@@ -278,7 +275,9 @@ class Interface:
                 raise self._unknown(name)
         if len(args) > count and not self._rest:
             raise self._refusal(
-                "arguments", f"at most {count} by position", f"{len(args)}: {list(self.names)}"
+                "Too many positional arguments",
+                f"at most {count} by position",
+                f"{len(args)}: {list(self.names)}",
             )
         bound: Kwargs = {}
         for name in self.names:

@@ -24,10 +24,10 @@ Flyte's own way works too: `TypeEngine.register(transformer)` with a subclass of
 `TypeTransformer`. Its `to_literal` may return any plain value; protobuf is not needed.
 """
 
-from typing import Any, Final
+from typing import Any
 
+from millstream._absent import refusal
 from millstream._types_flyte import FlytePickle, Renderable, TypeEngine, TypeTransformer
-from millstream._unsupported import NotYetSupportedError
 from millstream._values_codecs import ENTRY_POINT_GROUP, Codec, Coded, Site, register
 from millstream._values_sink import Storage, Work
 from millstream.errors import TypeTransformerFailedError
@@ -47,14 +47,6 @@ __all__ = [
     "register",
 ]
 
-#: Names of `flyte.types` that have no meaning without protobuf, and what to use instead.
-_INSTEAD: Final = {
-    "guess_interface": "`task.interface.annotations` says what a task takes and returns",
-    "literal_string_repr": "`run.inputs()` and `run.outputs()` give values; use repr()",
-}
-
 
 def __getattr__(name: str) -> Any:
-    if name in _INSTEAD:
-        raise NotYetSupportedError(f"millstream.types.{name}", _INSTEAD[name])
-    raise AttributeError(f"module 'millstream.types' has no attribute {name!r}")
+    raise refusal("types", name, __all__)

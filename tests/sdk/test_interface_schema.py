@@ -75,7 +75,6 @@ def test_inputs_and_outputs_are_there_by_name() -> None:
     assert found.required_inputs() == ["a", "b"]
     assert found.num_required_inputs() == 2
     assert found.get_input_types()["c"] is float
-    assert found.docstring == "Do much.\n\nWith care."
 
 
 @pytest.mark.parametrize(
