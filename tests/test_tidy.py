@@ -32,12 +32,15 @@ BANNED_IN_NAMES = {
 }
 #: Names that others have given: asyncio's protocols, Flyte's errors and models.
 GIVEN_NAMES = {
-    "data_received", "BaseRuntimeError", "GroupData", "RawDataPath", "RuntimeDataValidationError",
+    "data_received", "BaseRuntimeError", "DataFrame", "GroupData", "RawDataPath", "RuntimeDataValidationError",
+    "raw_data_path",
 }  # fmt: skip
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 #: Modules that put the parts together: only these import inside functions.
 COMPOSITION_ROOTS = re.compile(r"(millstream/cli/|_local|_cluster|_supervisor|__main__|_init\.py)")
-LAZY = re.compile(r"millstream/(__init__|_values\w*|_interface|_identity|_pickling|_failures)\.py")
+LAZY = re.compile(
+    r"millstream/(__init__|_io_store|_values\w*|_interface|_identity|_pickling|_failures)\.py"
+)
 
 
 def name_of(path: Path) -> str:

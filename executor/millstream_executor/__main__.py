@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import gc
+import os
 import signal
 from pathlib import Path
 from typing import Final
@@ -10,6 +11,7 @@ from typing import Final
 import msgspec
 import uvloop
 
+from millstream._io_paths import RAW_DATA_VARIABLE, RAW_DIR
 from millstream_events.clock import SystemClock
 from millstream_events.connect import connect
 from millstream_events.errors import BusDeniedError, ClusterNotReachedError
@@ -49,6 +51,8 @@ def main() -> int:
     path: Path = parser.parse_args().config
     config = msgspec.json.decode(path.read_bytes(), type=AgentConfig)
     configure_logging("agent")
+    # Workers inherit it: where tasks put files, unless their run says otherwise.
+    os.environ.setdefault(RAW_DATA_VARIABLE, str(Path(config.data_dir).absolute() / RAW_DIR))
     # What is here now stays; a collection over it would only cost time.
     gc.freeze()
     gc.set_threshold(50_000, 50, 1000)

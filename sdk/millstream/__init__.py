@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from millstream import config, durable, errors, extend, extras, models, remote, syncify, types
+    from millstream import config, durable, errors, extend, extras, io, models, remote, storage, syncify, types
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._devices import (
@@ -110,12 +110,14 @@ __all__ = [
     "init_in_cluster",
     "init_passthrough",
     "is_control_plane_available",
+    "io",
     "map",
     "models",
     "remote",
     "run",
     "shutdown",
     "syncify",
+    "storage",
     "trace",
     "types",
     "version",
@@ -179,12 +181,14 @@ _HOMES: Final = {
     "init_in_cluster": "_init_forms",
     "init_passthrough": "_init_forms",
     "is_control_plane_available": "_init_forms",
+    "io": "io",
     "map": "_map",
     "models": "models",
     "remote": "remote",
     "run": "_launch",
     "shutdown": "_init",
     "syncify": "syncify",
+    "storage": "storage",
     "trace": "_trace",
     "types": "types",
     "version": "_version",

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from millstream._context import ActionContext, current
 from millstream._group import group_here
+from millstream._io_paths import CONTEXT_KEY, RawDataPath, place_of_run
 from millstream_events.ids import show_action
 
 
@@ -91,7 +92,15 @@ class TaskContext:
     @property
     def custom_context(self) -> Mapping[str, str] | None:
         """Strings that every action of the run sees."""
-        return None if self._context is None else MappingProxyType(dict(self._context.context))
+        if self._context is None:
+            return None
+        given = self._context.context.items()
+        return MappingProxyType({key: value for key, value in given if key != CONTEXT_KEY})
+
+    @property
+    def raw_data_path(self) -> RawDataPath | None:
+        """Where files, folders and tables that the task makes are put."""
+        return None if self._context is None else place_of_run(self._context)
 
     def is_in_cluster(self) -> bool:
         """Say whether a worker of a pool runs the task, and not the caller's own process."""

@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Final
@@ -130,6 +130,7 @@ async def ensure_cluster(
     durability: Durability = "interval",
     ephemeral: bool = False,
     need: Collection[str] = WORKING,
+    env: Mapping[str, str] | None = None,
     deadline_s: float = START_DEADLINE_S,
 ) -> ClusterHandle:
     """Join the cluster of `project_dir`, or start one that lives as long as it is used.
@@ -143,6 +144,7 @@ async def ensure_cluster(
         workers: Warm workers; None: as the agent thinks fit.
         durability: `process`, `interval` or `disk`.
         ephemeral: Nothing is kept afterwards.
+        env: Variables for the processes of a new cluster. Of no effect when joining.
         need: Parts that must run; with none, a server for reading the log is enough.
         deadline_s: Longest wait for the server.
 
@@ -162,7 +164,7 @@ async def ensure_cluster(
             return handle
         lock = take_lock(layout)
         if lock is not None:
-            return await _own(layout, settings, need, lock, end_s)
+            return await _own(layout, settings, need, env, lock, end_s)
         if time.monotonic() > end_s:
             raise StoreInUseError(str(layout.state), _owner(layout))
         await asyncio.sleep(_LOOK_S)
@@ -241,6 +243,7 @@ async def _own(
     layout: Layout,
     settings: ClusterSettings,
     need: Collection[str],
+    env: Mapping[str, str] | None,
     lock: StoreLock,
     end_s: float,
 ) -> ClusterHandle:
@@ -251,7 +254,7 @@ async def _own(
         while not _lock(users_fd, fcntl.LOCK_SH):  # noqa: ASYNC110 other processes
             await asyncio.sleep(_LOOK_S)
         config = plan_cluster(layout, settings, need=need, has_users=True, shown=bool(need))
-        supervisor = _start_supervisor(layout, config, lock, watched=True)
+        supervisor = _start_supervisor(layout, config, lock, watched=True, env=env)
         # The caller needs it next, and the server is not there yet anyway.
         import_module("millstream_events.connect")
     except BaseException:
@@ -290,7 +293,12 @@ async def _answers(
 
 
 def _start_supervisor(
-    layout: Layout, config: SupervisorConfig, lock: StoreLock, *, watched: bool
+    layout: Layout,
+    config: SupervisorConfig,
+    lock: StoreLock,
+    *,
+    watched: bool,
+    env: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
     path = layout.run / "supervisor.json"
     write_private(path, msgspec.json.encode(config))
@@ -305,6 +313,7 @@ def _start_supervisor(
             stdout=log,
             stderr=log,
             pass_fds=(lock.descriptor,),
+            env={**os.environ, **env} if env else None,
             # Its own session: Ctrl-C in our terminal is ours, and we end it in order.
             start_new_session=True,
         )

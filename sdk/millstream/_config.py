@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     #: process, interval or disk (of an embedded cluster).
     durability: Literal["process", "interval", "disk"] = "interval"
+    #: Folder or URL under which runs keep files; empty: the data directory of a local cluster.
+    raw_data_path: str = ""
 
     def __post_init__(self) -> None:
         for name in ("slots", "workers"):

@@ -15,7 +15,10 @@ from typing import Final, Protocol
 
 from millstream._bundle import BundleCache, code_root
 from millstream._client import Client
+from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._io_config import Storage, choose_storage, chosen_storage
+from millstream._io_paths import RAW_DIR, default_root
 from millstream._syncify import background, syncify
 from millstream._unsupported import warn
 from millstream_events.errors import ConfigError, MillstreamError
@@ -28,7 +31,7 @@ _FLYTE_OPTIONS: Final = frozenset(
         "image_builder", "images", "insecure", "insecure_skip_verify",
         "load_plugin_type_transformers",
         "local_persistence", "local_tracked", "log_format", "log_level", "org",
-        "proxy_command", "rpc_retries", "source_config_path", "storage",
+        "proxy_command", "rpc_retries", "source_config_path",
         "sync_local_sys_paths",
     }
 )  # fmt: skip
@@ -50,6 +53,7 @@ class Installation:
         self.project_dir = project_dir
         self.bundles = BundleCache()
         self._clients: dict[str, Client] = {}
+        self._data_dir: Path | None = None
         self._opening = asyncio.Lock()
 
     @functools.cached_property
@@ -57,6 +61,13 @@ class Installation:
         """Folder whose code travels to workers."""
         asked = self.settings.root_dir
         return code_root(Path(asked) if asked else None, self.project_dir)
+
+    @property
+    def raw_root(self) -> str:
+        """Folder or URL below which the client puts what tasks are to find."""
+        if self.settings.raw_data_path:
+            return self.settings.raw_data_path
+        return default_root() if self._data_dir is None else str(self._data_dir / RAW_DIR)
 
     def opened(self, mode: str) -> Client | None:
         """Return the client of that mode if it is there already."""
@@ -81,14 +92,21 @@ class Installation:
 
         endpoint = self.settings.where()
         if endpoint is None:
+            storage = chosen_storage()
             cluster = await ensure_cluster(
                 self.project_dir,
                 slots=self.settings.slots or None,
                 workers=self.settings.workers or None,
                 durability=self.settings.durability,
+                env=None if storage is None else storage.variables(),
             )
             _held.append(cluster)
             endpoint = cluster.endpoint
+            self._data_dir = cluster.data_dir
+        else:
+            ready = read_ready(layout_of(self.project_dir).ready)
+            if ready is not None and ready.endpoint.url == endpoint.url:
+                self._data_dir = Path(ready.data_dir)
         client = Client(await connect(endpoint, name="millstream-client"), endpoint)
         _held.append(client)
         return client
@@ -145,6 +163,8 @@ async def init(
     slots: int | None = None,
     workers: int | None = None,
     durability: str | None = None,
+    storage: Storage | None = None,
+    raw_data_path: str | Path | None = None,
     **others: object,
 ) -> None:
     """Choose the cluster and the settings of this process; nothing is connected yet.
@@ -160,6 +180,10 @@ async def init(
         slots: Actions at once in an embedded cluster.
         workers: Warm workers of an embedded cluster.
         durability: `process`, `interval` or `disk`, of an embedded cluster.
+        storage: How object stores are reached (`millstream.storage.S3(...)`): in this process,
+            and in the workers of an embedded cluster that it starts. Others take it from their
+            environment.
+        raw_data_path: Folder or URL under which runs keep files.
         others: Parameters of `flyte.init` that have no effect here; a warning names them.
 
     Raises:
@@ -182,7 +206,9 @@ async def init(
         "slots": slots,
         "workers": workers,
         "durability": durability,
+        "raw_data_path": None if raw_data_path is None else str(raw_data_path),
     }
+    choose_storage(storage)
     _install(options, Path.cwd())
 
 

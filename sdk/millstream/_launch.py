@@ -36,7 +36,7 @@ _FLYTE_OPTIONS: Final = frozenset(
     {
         "annotations", "cache_lookup_scope", "copy_bundle_to", "debug", "dry_run",
         "interruptible", "log_format", "log_level", "notifications",
-        "preserve_original_types", "raw_data_path", "reset_root_logger", "run_base_dir",
+        "preserve_original_types", "reset_root_logger", "run_base_dir",
         "run_start_time", "service_account", "sync_local_sys_paths", "tracked",
         "tracked_strict", "user_log_level", "version",
     }
@@ -166,6 +166,11 @@ def _check_options(
         warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
 
 
+def _limit_ms(deadline: float | timedelta | None, timeout: float | timedelta | None) -> int:
+    limit = timeout if deadline is None else deadline
+    return 0 if limit is None else duration_ms("deadline", limit)
+
+
 def with_runcontext(
     mode: Mode | None = None,
     *,
@@ -180,6 +185,7 @@ def with_runcontext(
     custom_context: Mapping[str, str] | None = None,
     deadline: float | timedelta | None = None,
     timeout: float | timedelta | None = None,
+    raw_data_path: str | None = None,
     copy_style: str | None = None,
     interactive_mode: bool | None = None,
     max_action_concurrency: int | None = None,
@@ -200,6 +206,7 @@ def with_runcontext(
         custom_context: Strings that all actions of the run see.
         deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
         timeout: The same, under Flyte's other word for it.
+        raw_data_path: Folder or URL for the files, folders and tables of the run.
         copy_style: `loaded_modules`, `all` or `none`.
         interactive_mode: Pickle the task instead of importing it.
         max_action_concurrency: Actions that may run at once, 2 or more; those that wait do not
@@ -221,6 +228,7 @@ def with_runcontext(
         disable_run_cache=disable_run_cache,
         custom_context=dict(custom_context or {}),
         deadline_ms=0 if limit is None else duration_ms("deadline", limit),
+        raw_data_path=raw_data_path or "",
         copy_style=copy_style or "",
         interactive_mode=interactive_mode,
         max_action_concurrency=_concurrency_of(max_action_concurrency),

@@ -15,6 +15,7 @@ from millstream._bundle import Bundle, main_module, main_script, pickle_task
 from millstream._call import Request, encode_call
 from millstream._client import Client, new_command_id
 from millstream._init import Installation
+from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
 from millstream._task import Task
 from millstream._values_sink import Sink, finish
 from millstream._values_wire import hash_bytes
@@ -45,6 +46,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     #: Of the whole run; 0: none.
     deadline_ms: int = 0
     copy_style: str = ""
+    #: For the files of this run; empty: a part of the configured one.
+    raw_data_path: str = ""
     #: Pickle the task instead of importing it; None: where no file holds it.
     interactive_mode: bool | None = None
     #: Actions of the run that may be dispatched at once; 0: as many as the cluster allows.
@@ -82,7 +85,10 @@ def prepare(
         InlineIOMaxBytesBreached: The inputs are larger than the task allows.
         CodeBundleError: The task's code cannot be sent.
     """
-    request = encode_call(task, args, kwargs, "")
+    run = client.new_run_id()
+    raw, context = _places(place, options, run)
+    with submitted_to(Submitting(raw, is_local=not client.ships_code)):
+        request = encode_call(task, args, kwargs, "")
     code = _code_of(place, client, options, task)
     uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
     inputs: Value | None = None
@@ -97,7 +103,7 @@ def prepare(
     cached = bool(request.cache_key) and not options.disable_run_cache
     command = SubmitRun(
         command=new_command_id(),
-        run=client.new_run_id(),
+        run=run,
         task=code.ref,
         inputs=inputs,
         project=options.project or settings.project,
@@ -121,9 +127,20 @@ def prepare(
         deadline_ms=options.deadline_ms,
         cache_mode=1 if options.overwrite_cache else request.cache_mode,
         cache_key=request.cache_key if cached else b"",
-        context=tuple(sorted(options.custom_context.items())),
+        context=tuple(sorted({**options.custom_context, **context}.items())),
     )
     return Submission(command, tuple(uploads), code.bundle, request.sink)
+
+
+def _places(
+    place: Installation, options: RunOptions, run: str
+) -> tuple[RawDataPath, dict[str, str]]:
+    """Return where arguments are uploaded to, and what the run's context says of its own path."""
+    asked = options.raw_data_path
+    if not asked and not place.settings.raw_data_path:
+        return RawDataPath(path=place.raw_root), {}
+    path = from_root(asked or join(place.settings.raw_data_path, run))
+    return RawDataPath(path=path if asked else from_root(place.raw_root)), {CONTEXT_KEY: path}
 
 
 def _policy_of(request: Request, options: RunOptions) -> Policy:

@@ -25,7 +25,7 @@ def _write(frame: Any) -> bytes | None:
         return None
     try:
         content = arrow.write_ipc(arrow.pa.Table.from_pandas(frame))
-        return content if _is_simple(frame) or _same(_read(content), frame) else None
+        return content if is_simple(frame) or is_same(_read(content), frame) else None
     # Arrow says in many ways that it has no such type.
     except (arrow.pa.ArrowException, TypeError, ValueError, KeyError):
         return None
@@ -37,7 +37,7 @@ def _read(content: bytes) -> Any:
     return arrow.read_ipc(content).to_pandas()
 
 
-def _is_simple(frame: Any) -> bool:
+def is_simple(frame: Any) -> bool:
     """Say whether there are only numbers and times, under names that are texts."""
     kinds = {getattr(dtype, "kind", "O") for dtype in frame.dtypes}
     return (
@@ -50,7 +50,7 @@ def _is_simple(frame: Any) -> bool:
     )
 
 
-def _same(one: Any, other: Any) -> bool:
+def is_same(one: Any, other: Any) -> bool:
     try:
         pd.testing.assert_frame_equal(
             one, other, check_exact=True, check_index_type=True, check_freq=True

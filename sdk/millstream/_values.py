@@ -269,20 +269,23 @@ def guarded(convert: Callable[[], object], where: str, task: str = "") -> object
         ) from exc
 
 
-def encode(value: object, annotation: object = Any, *, where: str = "value") -> tuple[str, bytes]:
+def encode(
+    value: object, annotation: object = Any, *, where: str = "value", sink: Sink | None = None
+) -> tuple[str, bytes]:
     """Return codec and bytes of `value`.
 
     Args:
         value: What to encode.
         annotation: What it is declared as; `Any` keeps the exact type of plain values.
         where: Name to use in an error.
+        sink: Takes what must be done before the bytes leave.
 
     Raises:
         RuntimeDataValidationError: The value does not fit the annotation.
         RestrictedTypeError: The value needs to be pickled and cannot be.
     """
     shape = shape_of(annotation)
-    sink = Sink()
+    sink = Sink() if sink is None else sink
     content = guarded(lambda: pack(shape.to_plain(value, sink)), where)
     return codec_name(sink), cast("bytes", content)
 

@@ -20,9 +20,9 @@ ENTRY_POINT_GROUP: Final = "millstream.codecs"
 _LAZY: Final[dict[str, str]] = {
     "millstream.io": "millstream.io",
     "numpy": "millstream._types_numpy",
-    "pandas": "millstream._types_pandas",
-    "polars": "millstream._types_polars",
-    "pyarrow": "millstream._types_arrow",
+    "pandas": "millstream._io_frames_pandas",
+    "polars": "millstream._io_frames_polars",
+    "pyarrow": "millstream._io_frames_arrow",
     "py": "millstream._types_collections",
     "builtins": "millstream._types_collections",
 }
@@ -65,6 +65,8 @@ class Codec(Protocol):
     classes, names what may be passed where `cls` is annotated, and `encode` gets it.
     Optional methods: `gives(cls)` says whether an instance may be passed where another class is
     annotated, and `convert(value, cls)` makes one of that class of it, where it is read.
+    Also optional: `reads`, a tuple of names, says of which other codecs `decode` takes the
+    records; `of_text(text)` returns what a command line means by `text`, or raises ValueError.
     """
 
     @property

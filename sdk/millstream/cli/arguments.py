@@ -12,8 +12,9 @@ import types
 import typing
 from collections.abc import Callable, Collection, Mapping, Sequence
 from importlib import import_module
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, cast
 
+from millstream._values_codecs import find
 from millstream.cli.outcome import UsageError, nearest
 
 _NONES: Final = ("none", "null")
@@ -179,6 +180,10 @@ def convert(text: str, annotation: object) -> object:
         return _of_enum(text, plain)
     if plain in (object, Any, inspect.Parameter.empty):
         return _json_or_text(text)
+    if isinstance(plain, type):
+        of_text = getattr(find(cast("type[object]", plain)), "of_text", None)
+        if of_text is not None:
+            return cast("object", of_text(text))
     return _validated(text, annotation)
 
 
