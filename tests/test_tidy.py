@@ -32,7 +32,8 @@ BANNED_IN_NAMES = {
 }
 #: Names that others have given: asyncio's protocols, Flyte's errors and models.
 GIVEN_NAMES = {
-    "data_received", "BaseRuntimeError", "DataFrame", "GroupData", "RawDataPath", "RuntimeDataValidationError",
+    "data_received", "BaseRuntimeError", "DataFrame", "GroupData", "RawDataPath",
+    "RuntimeDataValidationError",
     "raw_data_path",
 }  # fmt: skip
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")

@@ -7,7 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from millstream import config, durable, errors, extend, extras, io, models, remote, storage, syncify, types
+    from millstream import (
+        config,
+        durable,
+        errors,
+        extend,
+        extras,
+        io,
+        models,
+        remote,
+        storage,
+        syncify,
+        types,
+    )
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._devices import (
@@ -109,15 +121,15 @@ __all__ = [
     "init_from_config",
     "init_in_cluster",
     "init_passthrough",
-    "is_control_plane_available",
     "io",
+    "is_control_plane_available",
     "map",
     "models",
     "remote",
     "run",
     "shutdown",
-    "syncify",
     "storage",
+    "syncify",
     "trace",
     "types",
     "version",
@@ -180,15 +192,15 @@ _HOMES: Final = {
     "init_from_config": "_init",
     "init_in_cluster": "_init_forms",
     "init_passthrough": "_init_forms",
-    "is_control_plane_available": "_init_forms",
     "io": "io",
+    "is_control_plane_available": "_init_forms",
     "map": "_map",
     "models": "models",
     "remote": "remote",
     "run": "_launch",
     "shutdown": "_init",
-    "syncify": "syncify",
     "storage": "storage",
+    "syncify": "syncify",
     "trace": "_trace",
     "types": "types",
     "version": "_version",

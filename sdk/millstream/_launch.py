@@ -209,8 +209,7 @@ def with_runcontext(
         raw_data_path: Folder or URL for the files, folders and tables of the run.
         copy_style: `loaded_modules`, `all` or `none`.
         interactive_mode: Pickle the task instead of importing it.
-        max_action_concurrency: Actions that may run at once, 2 or more; those that wait do not
-            count. None or 0: as many as the cluster allows.
+        max_action_concurrency: Actions that run at once, at least 2; None or 0: any number.
         others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
 
     Raises:
@@ -218,16 +217,14 @@ def with_runcontext(
         TypeError: An unknown parameter.
     """
     _check_options(mode, {"name": name, "project": project, "domain": domain}, others)
-    limit = deadline if deadline is not None else timeout
     options = RunOptions(
         mode=mode or "", name=name or "", project=project or "", domain=domain or "",
         env_vars=dict(env_vars or {}),
         labels=dict(labels or {}),
-        queue=queue or "",
-        overwrite_cache=overwrite_cache,
+        queue=queue or "", overwrite_cache=overwrite_cache,
         disable_run_cache=disable_run_cache,
         custom_context=dict(custom_context or {}),
-        deadline_ms=0 if limit is None else duration_ms("deadline", limit),
+        deadline_ms=_limit_ms(deadline, timeout),
         raw_data_path=raw_data_path or "",
         copy_style=copy_style or "",
         interactive_mode=interactive_mode,
