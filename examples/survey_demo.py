@@ -29,7 +29,7 @@ def main(task: Any, show: Callable[[Any], str], arguments: list[str]) -> int:
     REPORT.write_text(result.html)
     print(show(result))
     print()
-    counts = run.details()["actions"]
+    counts = run.details().view["actions"]
     print(f"{counts['total']} actions in {span_s:.1f} s, start of the cluster included")
     Console(highlight=False).print(latencies(run))
     print(f"report: {REPORT.resolve()}")
@@ -49,7 +49,7 @@ def follow(run: Any, console: Console) -> None:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         line = progress.add_task("survey", total=None, state="")
         shown_s = 0.0
-        for view in run.watch():
+        for view in run.views():
             counts = view["actions"]
             if time.monotonic() - shown_s < 0.1 and view["phase"] == "RUNNING":
                 continue

@@ -34,7 +34,7 @@ BANNED_IN_NAMES = {
 GIVEN_NAMES = {
     "data_received", "BaseRuntimeError", "DataFrame", "GroupData", "RawDataPath",
     "RuntimeDataValidationError",
-    "raw_data_path",
+    "raw_data_path", "abort_info", "error_info",
 }  # fmt: skip
 BANNED_WORDS = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b")
 #: Modules that put the parts together: only these import inside functions.

@@ -44,7 +44,8 @@ def _recovered(judge: Judge, event: m.ActionRecovered) -> bool:
     action = judge.known(event)
     if action is None or _ended_already(judge, event, action):
         return False
-    if action.standing is not Standing.READY:
+    waiting = action.standing is Standing.WAITING and action.kind == "condition"
+    if not waiting and action.standing is not Standing.READY:
         return False
     if judge.barred(action):
         judge.breach("I09", f"a{event.action} is recovered after its abort")

@@ -125,6 +125,8 @@ def _cache_hit(place: Place, action: ActionState, event: m.CacheHit) -> bool:
 
 
 def _recovered(place: Place, action: ActionState, event: m.ActionRecovered) -> bool:
+    if action.state == State.WAITING and action.kind != "condition":
+        return False
     action.source_run, action.source_action = event.source_run, event.source_action
     action.output = event.output
     _end(place, action, State.RECOVERED)

@@ -98,7 +98,8 @@ _OPEN: Final = tuple(state for state in State if state < FIRST_TERMINAL)
 ACCEPTS: Final[Mapping[type[m.Event], frozenset[State]]] = {
     m.ActionHeld: frozenset({State.READY, State.HELD}),
     m.CacheHit: frozenset({State.READY, State.HELD}),
-    m.ActionRecovered: frozenset({State.READY, State.HELD}),
+    # WAITING: a condition that was answered in the run recovered.
+    m.ActionRecovered: frozenset({State.READY, State.HELD, State.WAITING}),
     m.AttemptDispatched: frozenset({State.READY, State.HELD}),
     m.AttemptStarted: frozenset({State.DISPATCHED}),
     m.AttemptSucceeded: frozenset(_LIVE),

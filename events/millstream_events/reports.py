@@ -292,6 +292,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     group: str = ""
     context: tuple[tuple[str, str], ...] = ()
     run_started_ms: int = 0
+    #: Calls may have an outcome already, of an earlier run: none begins before the leader knows.
+    recovers: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -5,15 +5,18 @@ Everything but `state` can be rebuilt: ready queues, timers and counters from th
 leader starts with nothing else.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from millstream_events.ids import Token, token_of
 from millstream_events.phases import State
+from millstream_events.reports import JournalEntry
 from millstream_events.state import ActionState, RunState, ShardState
 from millstream_events.values import Selector
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.fairness import RANK_EVICTED, RANK_NEW, RANK_RETRY, FairQueue, Ready
 from millstream_scheduler.placement import QUEUE, Seat, selector_of, settled
+from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers
 
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
@@ -57,6 +60,10 @@ class Book:
         self.unclaimed: set[str] = set()
         #: Runs whose actions may be let go of once their last frame is durable.
         self.finished: list[str] = []
+        #: What runs recover from, by the run that they name; kept while such a run is open.
+        self.sources: dict[str, Source] = {}
+        #: Open runs that recover from each.
+        self.source_users: dict[str, set[str]] = {}
 
     # -------------------------------------------------------------- ids
 
@@ -138,11 +145,40 @@ class Book:
             if not waiting:
                 del self.aside[key]
 
+    # -------------------------------------------------------------- what is taken over
+
+    def success_before(self, run: RunState, action_id: bytes) -> Outcome | None:
+        """Return the success that an action of a recovering run takes over, or None."""
+        origin = run.origin
+        source = None if origin is None else self.sources.get(origin.run)
+        if source is None or origin is None or action_id in origin.forced:
+            return None
+        return source.outcomes.get(action_id)
+
+    def steps_before(self, run: RunState, action_id: bytes) -> tuple[JournalEntry, ...]:
+        """Return the steps that an action's attempts recorded in the runs recovered from."""
+        origin = run.origin
+        source = None if origin is None else self.sources.get(origin.run)
+        if source is None or origin is None:
+            return ()
+        steps = source.steps.get(action_id)
+        if not steps:
+            return ()
+        return tuple(entry for entry in steps.values() if entry.id not in origin.forced)
+
+    def drop_unused(self, source: str) -> None:
+        """Let go of a source that no open run recovers from."""
+        if not self.source_users.get(source):
+            self.source_users.pop(source, None)
+            self.sources.pop(source, None)
+
     # -------------------------------------------------------------- runs
 
     def open_run(self, run: RunState) -> None:
         """Set up the memory of a run that has just been created."""
         self.depths[run.id] = [0]
+        if run.origin is not None and reuses(run.origin):
+            self.source_users.setdefault(run.origin.run, set()).add(run.id)
         if run.deadline_ms:
             due = run.created_ns // 1_000_000 + run.deadline_ms
             self.timers.add(Due(due, "run-deadline", run.id))
@@ -170,11 +206,27 @@ class Book:
                 self.busy_parents.pop((run.id, ordinal), None)
                 self.aside.pop((run.id, ordinal), None)
         self.finished.append(run.id)
+        if run.origin is not None and run.origin.run in self.source_users:
+            self.source_users[run.origin.run].discard(run.id)
+            self.drop_unused(run.origin.run)
 
 
-def rebuild(state: ShardState, config: SchedulerConfig, secret: bytes) -> Book:
-    """Return the memory of a leader that has just folded the whole log."""
+def rebuild(
+    state: ShardState,
+    config: SchedulerConfig,
+    secret: bytes,
+    sources: Mapping[str, Source] | None = None,
+) -> Book:
+    """Return the memory of a leader that has just folded the whole log.
+
+    Args:
+        state: The folded log.
+        config: Settings.
+        secret: Drawn once for each epoch; tokens follow from it.
+        sources: What the open runs recover from, as `source_reader.read_sources` gives it.
+    """
     book = Book(state, config, secret)
+    book.sources.update(sources or {})
     for run in state.runs.values():
         if run.decidable and run.actions:
             _rebuild_run(book, run)

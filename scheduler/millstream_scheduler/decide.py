@@ -4,7 +4,7 @@ The order inside a tick is fixed (rule F8): reports, then commands, then timers,
 A report that has arrived therefore wins over a timeout that is due in the same tick.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -17,6 +17,7 @@ from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
 from millstream_scheduler.repair import repair
+from millstream_scheduler.sources import Reading, Source
 from millstream_scheduler.timeouts import (
     check_silence,
     fire_timers,
@@ -38,6 +39,8 @@ class Inputs(msgspec.Struct):
     #: (pool, agent, batch) as they came in.
     reports: Sequence[tuple[str, str, AgentBatch]] = ()
     commands: Sequence[ClientBatch] = ()
+    #: What the submissions among `commands` recover from, as far as it was read for them.
+    sources: Mapping[str, Reading] = {}
     #: Events of the shard itself that its own process reports: snapshots.
     notes: Sequence[ShardEvent] = ()
     #: Too many bytes or ticks are unacknowledged.
@@ -68,9 +71,16 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
         ask_for_introductions(turn)
     for pool, agent, batch in inputs.reports:
         hear_reports(turn, pool, agent, batch)
+    for run, reading in inputs.sources.items():
+        if isinstance(reading, Source):
+            book.sources.setdefault(run, reading)
     overloaded = inputs.overloaded or book.ready_count > book.config.ready_max
     for commands in inputs.commands:
-        hear_commands(turn, commands, overloaded=overloaded, node=inputs.node)
+        hear_commands(
+            turn, commands, overloaded=overloaded, node=inputs.node, sources=inputs.sources
+        )
+    for run in inputs.sources:
+        book.drop_unused(run)
     for note in inputs.notes:
         turn.record_shard(note)
     if inputs.adoption_over:

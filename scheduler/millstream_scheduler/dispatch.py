@@ -1,16 +1,17 @@
 """Placing ready work on credits: the last step of a tick."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from millstream_events.phases import State
-from millstream_events.reports import Work
+from millstream_events.reports import JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_scheduler.assign import assign
 from millstream_scheduler.book import ReadyClass
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.placement import Seat, choose, matches
 from millstream_scheduler.requests import journal
+from millstream_scheduler.sources import reuses
 from millstream_scheduler.turn import Turn
 
 #: Dispatches of one tick at most, so that a tick stays short.
@@ -74,16 +75,26 @@ def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -
     token = turn.book.new_token()
     assign(turn, run, ordinal, seat, token)
     seat.used += 1
-    work = work_of(run, ordinal, action)
+    work = work_of(run, ordinal, action, turn.book.steps_before(run, action.id))
     if action.rules.idempotent:
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.
     else:
         turn.order_durable(seat.agent, work)
 
 
-def work_of(run: RunState, ordinal: int, action: ActionState) -> Work:
-    """Return the order that starts the action's current attempt, with its journal."""
-    entries, following = journal(run, ordinal, 0) if action.children else ((), 0)
+def work_of(
+    run: RunState, ordinal: int, action: ActionState, steps: Sequence[JournalEntry] = ()
+) -> Work:
+    """Return the order that starts the action's current attempt, with its journal.
+
+    Args:
+        run: The run.
+        ordinal: Its action.
+        action: The same.
+        steps: What the action recorded in the runs that this one recovers.
+    """
+    known = action.children or steps
+    entries, following = journal(run, ordinal, 0, steps) if known else ((), 0)
     return Work(
         action.generation,
         run.id,
@@ -103,4 +114,5 @@ def work_of(run: RunState, ordinal: int, action: ActionState) -> Work:
         action.group,
         run.context,
         run.created_ns // 1_000_000,
+        reuses(run.origin),
     )

@@ -28,13 +28,23 @@ from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
 from millstream_scheduler.requests import look_up
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
+from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
 from millstream_scheduler.turn import Turn
 
 #: What a client is told to wait when the shard cannot take more.
 BUSY_RETRY_MS: Final = 200
+NOTHING_READ: Final[Mapping[str, Reading]] = {}
+_ORIGIN_MODES: Final = frozenset({"rerun", *REUSING_MODES})
 
 
-def hear_commands(turn: Turn, batch: ClientBatch, *, overloaded: bool, node: str) -> None:
+def hear_commands(
+    turn: Turn,
+    batch: ClientBatch,
+    *,
+    overloaded: bool,
+    node: str,
+    sources: Mapping[str, Reading] = NOTHING_READ,
+) -> None:
     """Carry out what one client asks.
 
     Args:
@@ -42,6 +52,7 @@ def hear_commands(turn: Turn, batch: ClientBatch, *, overloaded: bool, node: str
         batch: Commands in the order in which the client sent them.
         overloaded: New runs are answered `busy`.
         node: Name and pid of this leader, for `DescribeShard`.
+        sources: What was read for the submissions that recover earlier runs.
     """
     for command in batch.items:
         size_bytes = command_bytes(command)
@@ -49,14 +60,21 @@ def hear_commands(turn: Turn, batch: ClientBatch, *, overloaded: bool, node: str
             text = f"the command takes {size_bytes} bytes; the limit is {PAYLOAD_BYTES_MAX}"
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
-            _submit(turn, batch.sender, command, overloaded=overloaded)
+            _submit(turn, batch.sender, command, overloaded=overloaded, sources=sources)
         elif isinstance(command, DescribeShard):
             _describe(turn, batch.sender, command, node)
         else:
             _COMMANDS[type(command)](turn, batch.sender, command)
 
 
-def _submit(turn: Turn, client: str, command: SubmitRun, *, overloaded: bool) -> None:
+def _submit(
+    turn: Turn,
+    client: str,
+    command: SubmitRun,
+    *,
+    overloaded: bool,
+    sources: Mapping[str, Reading],
+) -> None:
     if not is_run_id(command.run):
         _refuse(turn, client, command, "invalid", f"{command.run[:80]!r} is no run id")
         return
@@ -80,33 +98,53 @@ def _submit(turn: Turn, client: str, command: SubmitRun, *, overloaded: bool) ->
     if overloaded:
         _refuse(turn, client, command, "busy", "the shard has too much in flight", BUSY_RETRY_MS)
         return
+    if (missing := _source_flaw(turn, command, sources)) is not None:
+        wait_ms = BUSY_RETRY_MS if missing.code == "busy" else 0
+        _refuse(turn, client, command, missing.code, missing.reason, wait_ms)
+        return
     run = turn.state.runs[run_id] = RunState(run_id)
-    turn.record(
-        run,
-        m.RunCreated(
-            0,
-            source=command.command,
-            run=run_id,
-            project=command.project,
-            domain=command.domain,
-            name=command.name,
-            task=command.task,
-            inputs=command.inputs,
-            policy=command.policy,
-            bundle=command.bundle,
-            body=command.body,
-            labels=command.labels,
-            who=command.who or client,
-            origin=command.origin,
-            deadline_ms=command.deadline_ms,
-            cache_mode=command.cache_mode,
-            cache_key=command.cache_key,
-            context=command.context,
-        ),
-    )
+    turn.record(run, _created(client, command, run_id))
     turn.book.open_run(run)
     _accept(turn, client, command.command, run)
     look_up(turn, run, 0)
+
+
+def _created(client: str, command: SubmitRun, run_id: str) -> m.RunCreated:
+    return m.RunCreated(
+        0,
+        source=command.command,
+        run=run_id,
+        project=command.project,
+        domain=command.domain,
+        name=command.name,
+        task=command.task,
+        inputs=command.inputs,
+        policy=command.policy,
+        bundle=command.bundle,
+        body=command.body,
+        labels=command.labels,
+        who=command.who or client,
+        origin=command.origin,
+        deadline_ms=command.deadline_ms,
+        cache_mode=command.cache_mode,
+        cache_key=command.cache_key,
+        context=command.context,
+    )
+
+
+def _source_flaw(turn: Turn, command: SubmitRun, sources: Mapping[str, Reading]) -> NoSource | None:
+    """Say why a run cannot recover from what it names; None: it can, or recovers nothing."""
+    origin = command.origin
+    if origin is None:
+        return None
+    if origin.mode not in _ORIGIN_MODES or not is_run_id(origin.run):
+        return NoSource("invalid", f"{origin.mode!r} of {origin.run[:80]!r} is no origin")
+    if not reuses(origin) or origin.run in turn.book.sources:
+        return None
+    reading = sources.get(origin.run)
+    if isinstance(reading, NoSource):
+        return reading
+    return NoSource("busy", f"run {origin.run} has not been read yet")
 
 
 def _watch(turn: Turn, client: str, command: WatchRun) -> None:

@@ -9,15 +9,16 @@ numerous (design: architecture.md 2.4).
 import asyncio
 import re
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of
-from millstream_events.commands import ClientBatch, Command, Rejected, Reply, SubmitRun
+from millstream_events.commands import ClientBatch, Command, Rejected, Reply, SubmitRun, WatchRun
 from millstream_events.endpoint import Endpoint
+from millstream_events.ids import is_run_id
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
 from millstream_events.ports import Bus, Clock, EventLog
@@ -27,6 +28,8 @@ from millstream_scheduler.appender import Appender
 from millstream_scheduler.book import Book
 from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide
 from millstream_scheduler.effects import Effects
+from millstream_scheduler.source_reader import SourceReader
+from millstream_scheduler.sources import Reading, reuses
 from millstream_scheduler.speaker import Speaker
 from millstream_scheduler.turn import Turn
 
@@ -40,6 +43,8 @@ _BATCHES_MAX: Final = 16
 _COMMANDS_MAX: Final = 64
 _ANNOUNCE_S: Final = 1.0
 _FULL_RETRY_MS: Final = 500
+#: Submissions that wait until what they recover from was read; their senders repeat others.
+_AWAITING_SOURCE_MAX: Final = 1_024
 #: `<who>.<proc>`: it becomes part of a subject.
 _SENDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
@@ -91,6 +96,11 @@ class Leader:
         self._decode_report = decoder_of(AgentBatch)
         self._decode_command = decoder_of(ClientBatch)
         self._notes: list[ShardEvent] = []
+        self._reader = SourceReader(event_log, self._on_source)
+        #: Submissions by the run that they recover from, while that is being read.
+        self._awaiting: dict[str, list[ClientBatch]] = {}
+        #: What has been read for submissions that the next ticks will hear.
+        self._sources: dict[str, Reading] = {}
         self._gated: deque[_Gated] = deque()
         self._scheduled = False
         #: A tick was due and had to wait for the log.
@@ -131,6 +141,7 @@ class Leader:
         self._ends = []
         self._appender.stop()
         self._speaker.stop()
+        self._reader.stop()
         for timer in (self._timer, self._announcer):
             if timer is not None:
                 timer.cancel()
@@ -185,10 +196,63 @@ class Leader:
         ):
             self.dropped += 1
             return
-        for start in range(0, len(batch.items), _COMMANDS_MAX):
-            part = batch.items[start : start + _COMMANDS_MAX]
+        items = self._set_aside(batch) if any(map(_recovers, batch.items)) else batch.items
+        for start in range(0, len(items), _COMMANDS_MAX):
+            part = items[start : start + _COMMANDS_MAX]
             self._commands.append(ClientBatch(batch.sender, part))
         self._wake()
+
+    def _set_aside(self, batch: ClientBatch) -> tuple[Command, ...]:
+        """Keep submissions back while the runs that they recover are read; return the rest.
+
+        The watch of a run waits with its submission. What finds no room is dropped, and its
+        sender repeats it.
+        """
+        aside: dict[str, str] = {}
+        rest: list[Command] = []
+        for item in batch.items:
+            source = self._unread_source(item)
+            if source and isinstance(item, SubmitRun):
+                aside[item.run] = source
+            elif isinstance(item, WatchRun):
+                source = aside.get(item.run, "")
+            if not source:
+                rest.append(item)
+                continue
+            waiting = sum(map(len, self._awaiting.values()))
+            if waiting < _AWAITING_SOURCE_MAX and self._reader.begin(source):
+                kept = ClientBatch(batch.sender, (item,))
+                self._awaiting.setdefault(source, []).append(kept)
+            else:
+                self.dropped += 1
+        return tuple(rest)
+
+    def _unread_source(self, item: Command) -> str:
+        """Return the run that has to be read before the command can be heard, or nothing."""
+        if not isinstance(item, SubmitRun) or item.origin is None or not _recovers(item):
+            return ""
+        source = item.origin.run
+        read = source in self._sources or source in self._book.sources
+        known = item.run in self._state.runs
+        return "" if read or known or not is_run_id(source) else source
+
+    def _on_source(self, run: str, reading: Reading | None) -> None:
+        waiting = self._awaiting.pop(run, [])
+        if reading is None:
+            return  # The log did not answer; the senders repeat.
+        self._sources[run] = reading
+        self._commands += waiting
+        self._wake()
+
+    def _take_sources(self, batches: Sequence[ClientBatch]) -> dict[str, Reading]:
+        """Return what was read for these submissions, which hear of it once."""
+        named = {
+            item.origin.run
+            for batch in batches
+            for item in batch.items
+            if isinstance(item, SubmitRun) and item.origin is not None
+        }
+        return {run: self._sources.pop(run) for run in named if run in self._sources}
 
     def _refuse_submissions(self) -> None:
         # With a full store no tick decides, so new runs are refused here, and nothing else. A
@@ -211,6 +275,7 @@ class Leader:
             if rest:
                 kept.append(ClientBatch(batch.sender, tuple(rest)))
         self._commands = kept
+        self._sources = {}
 
     # -------------------------------------------------------------- the tick
 
@@ -253,6 +318,7 @@ class Leader:
             monotonic_ns,
             self._reports[:_BATCHES_MAX],
             self._commands[:_BATCHES_MAX],
+            self._take_sources(self._commands[:_BATCHES_MAX]) if self._sources else {},
             self._notes,
             overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
             node=self._node,
@@ -344,3 +410,7 @@ class Leader:
                 run = self._state.runs.get(run_id)
                 if run is not None and run.finished:
                     collapse(run)
+
+
+def _recovers(item: Command) -> bool:
+    return isinstance(item, SubmitRun) and reuses(item.origin)

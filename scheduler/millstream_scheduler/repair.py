@@ -14,6 +14,7 @@ from millstream_scheduler.outcomes import (
     finish_run,
     settle_failure,
 )
+from millstream_scheduler.requests import recover
 from millstream_scheduler.turn import Turn
 
 
@@ -39,6 +40,8 @@ def _repair_action(turn: Turn, run: RunState, ordinal: int) -> None:
         if action.token:
             return  # `rebuild` has set its grace timer; its agent is told when it says Hello.
         finish_aborted(turn, run, ordinal)
+    elif action.state in (State.READY, State.HELD) and ordinal and not action.dispatched_ns:
+        recover(turn, run, ordinal)
 
 
 def error_of(action: ActionState) -> ErrorRecord:

@@ -1,5 +1,6 @@
 """What running attempts ask for: children, timers, traces, cancels, answers."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from millstream_events import model as m
@@ -22,6 +23,7 @@ from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.outcomes import abort_action, action_ended, release_to_parent
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
+from millstream_scheduler.sources import reuses
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
@@ -100,14 +102,17 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     assert effective, (run.id, ordinal)
     turn.book.add_child(run, caller_ordinal)
     turn.book.watch_deadline(run, ordinal)
-    uncached = not request.cache_key
-    if not (request.eager and uncached and adopt(turn, agent, run, ordinal, request)):
+    # What may have an outcome already is looked up, though it has begun there.
+    fresh = not request.cache_key and not reuses(run.origin)
+    if not (request.eager and fresh and adopt(turn, agent, run, ordinal, request)):
         look_up(turn, run, ordinal)
 
 
 def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
-    """Take a new action's outcome from the cache, or make it ready."""
+    """Take a new action's outcome from the run recovered or the cache, or make it ready."""
     action = run.actions[ordinal]
+    if ordinal and recover(turn, run, ordinal):
+        return
     if action.cache_key and action.cache_mode == 0:
         hit = turn.state.cache.get(action.cache_key)
         if hit is not None:
@@ -127,6 +132,32 @@ def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
             return
     if not run.paused:
         turn.book.make_ready(run, ordinal)
+
+
+def recover(turn: Turn, run: RunState, ordinal: int) -> bool:
+    """End a new action with the outcome that it had in the run that this one recovers.
+
+    Returns:
+        False if there is none: the run recovers nothing, the action did not succeed there, or
+        it is to be executed again.
+    """
+    action = run.actions[ordinal]
+    before = turn.book.success_before(run, action.id)
+    if before is None:
+        return False
+    turn.record(
+        run,
+        m.ActionRecovered(
+            ordinal,
+            0,
+            action.last_rev,
+            source_run=before.run,
+            source_action=before.action,
+            output=before.output,
+        ),
+    )
+    action_ended(turn, run, ordinal)
+    return True
 
 
 def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
@@ -212,12 +243,22 @@ def ask_journal(turn: Turn, agent: str, request: AskJournal) -> None:
     found = caller(turn, agent, request.run, request.action, request.token)
     if found is None:
         return
-    entries, following = journal(*found, request.start)
+    run, ordinal = found
+    steps = turn.book.steps_before(run, run.actions[ordinal].id)
+    entries, following = journal(run, ordinal, request.start, steps)
     turn.order_durable(agent, JournalPage(request.token, entries, following))
 
 
-def journal(run: RunState, ordinal: int, start: int) -> tuple[tuple[JournalEntry, ...], int]:
-    """Return the outcomes of an action's earlier calls from its child number `start` on.
+def journal(
+    run: RunState, ordinal: int, start: int, steps: Sequence[JournalEntry] = ()
+) -> tuple[tuple[JournalEntry, ...], int]:
+    """Return the outcomes of an action's earlier calls.
+
+    Args:
+        run: The run.
+        ordinal: Its action.
+        start: Number of the entry to begin with: first come `steps`, then the children.
+        steps: What the action recorded in the runs that this one recovers.
 
     Returns:
         At most `JOURNAL_BYTES_MAX` of entries, and where the next page begins (0: nowhere).
@@ -225,16 +266,27 @@ def journal(run: RunState, ordinal: int, start: int) -> tuple[tuple[JournalEntry
     entries: list[JournalEntry] = []
     size_bytes = 0
     children = run.actions[ordinal].children
-    for index in range(start, len(children)):
-        child = run.actions[children[index]]
-        if not child.terminal:
+    for index in range(start, len(steps) + len(children)):
+        entry = _entry(run, index, steps, children)
+        if entry is None:
             continue
         if size_bytes > JOURNAL_BYTES_MAX:
             return tuple(entries), index
-        entry = JournalEntry(child.id, children[index], child.phase, child.output, child.error)
         entries.append(entry)
         size_bytes += _ENTRY_BYTES + _size(entry)
     return tuple(entries), 0
+
+
+def _entry(
+    run: RunState, index: int, steps: Sequence[JournalEntry], children: Sequence[int]
+) -> JournalEntry | None:
+    if index < len(steps):
+        return steps[index]
+    ordinal = children[index - len(steps)]
+    child = run.actions[ordinal]
+    if not child.terminal:
+        return None
+    return JournalEntry(child.id, ordinal, child.phase, child.output, child.error)
 
 
 def _size(entry: JournalEntry) -> int:

@@ -19,6 +19,7 @@ from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.leader import Leader
 from millstream_scheduler.ownership import Lease
 from millstream_scheduler.snapshot import load_for, snapshot_path
+from millstream_scheduler.source_reader import read_sources
 from millstream_scheduler.takeover import elect
 
 log = get_logger("scheduler")
@@ -77,7 +78,8 @@ class ShardOwner:
             if keeping.done() or state.unknown:
                 log.warning("leadership_declined", why=state.unknown or keeping.result())
                 return
-            book = rebuild(state, self._config, secrets.token_bytes(32))
+            sources = await read_sources(event_log, state)
+            book = rebuild(state, self._config, secrets.token_bytes(32), sources)
             leader = Leader(
                 book,
                 event_log,

@@ -7,19 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from millstream import (
-        config,
-        durable,
-        errors,
-        extend,
-        extras,
-        io,
-        models,
-        remote,
-        storage,
-        syncify,
-        types,
-    )
+    from millstream import config, durable, errors, extend, extras, io, models, remote, storage, syncify, types
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._devices import (
@@ -43,7 +31,7 @@ if TYPE_CHECKING:
         init_passthrough,
         is_control_plane_available,
     )
-    from millstream._launch import run, with_runcontext
+    from millstream._launch import fork, rerun, run, with_runcontext
     from millstream._map import map  # noqa: A004 - Flyte's name
     from millstream._outputs import ActionOutputs
     from millstream._pod import PodTemplate
@@ -115,6 +103,7 @@ __all__ = [
     "errors",
     "extend",
     "extras",
+    "fork",
     "group",
     "init",
     "init_from_api_key",
@@ -126,6 +115,7 @@ __all__ = [
     "map",
     "models",
     "remote",
+    "rerun",
     "run",
     "shutdown",
     "storage",
@@ -186,6 +176,7 @@ _HOMES: Final = {
     "errors": "errors",
     "extend": "extend",
     "extras": "extras",
+    "fork": "_launch",
     "group": "_group",
     "init": "_init",
     "init_from_api_key": "_init_forms",
@@ -197,6 +188,7 @@ _HOMES: Final = {
     "map": "_map",
     "models": "models",
     "remote": "remote",
+    "rerun": "_launch",
     "run": "_launch",
     "shutdown": "_init",
     "storage": "storage",

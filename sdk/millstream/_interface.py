@@ -378,11 +378,19 @@ class Interface:
         Raises:
             RuntimeDataValidationError: The bytes are no call of this function.
         """
-        values = self.decode_inputs(codec, content)
-        args = [values.pop(name) for name in self._positional]
-        if self._rest:
+        return self.arguments_of(self.decode_inputs(codec, content))
+
+    def arguments_of(self, given: Mapping[str, object]) -> tuple[Args, Kwargs]:
+        """Return the arguments that give the parameters these values; some may be missing."""
+        values = dict(given)
+        args: list[object] = []
+        for name in self._positional:
+            if name not in values:
+                break
+            args.append(values.pop(name))
+        if self._rest and self._rest in values:
             args.extend(cast("tuple[object, ...]", values.pop(self._rest)))
-        if self._extra:
+        if self._extra and self._extra in values:
             values.update(cast("Kwargs", values.pop(self._extra)))
         return tuple(args), values
 

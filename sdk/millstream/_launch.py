@@ -7,11 +7,13 @@ this process. In local mode the run is over when `run` returns, and its error is
 
 import asyncio
 import concurrent.futures
+import functools
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar
 
+from millstream import _rerun
 from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
@@ -19,7 +21,7 @@ from millstream._nearest import unknown_name
 from millstream._retry import duration_ms
 from millstream._run import Run, refuse_here, sink_of
 from millstream._submit import RunOptions, Submission, needs_uploads, prepare, store_uploads
-from millstream._syncify import background
+from millstream._syncify import Syncified, background, syncify
 from millstream._task import Task
 from millstream._unsupported import warn
 from millstream.errors import InitializationError
@@ -141,10 +143,71 @@ class RunContext:
     def __init__(self, options: RunOptions) -> None:
         #: `run(task, ...)`, or `await run.aio(task, ...)`.
         self.run = Runner(options)
+        #: `rerun(run_name, ...)`: see `millstream.rerun`.
+        self.rerun = Syncified(functools.partial(_rerun.rerun, options))
+        #: `fork(run, task_template, ...)`: see `millstream.fork`.
+        self.fork = Syncified(functools.partial(_rerun.fork, options))
 
 
 #: Start a run with the configured options.
 run: Final = Runner(RunOptions())
+
+
+@syncify
+async def rerun(
+    run_name: str,
+    action_name: str = "a0",
+    recover: bool = False,
+    force_rerun_actions: Sequence[str] | None = None,
+    allow_missing_source_outputs: bool = False,
+    **inputs: Any,
+) -> Run[Any]:
+    """Start a run with the code and the inputs of an earlier one.
+
+    Args:
+        run_name: Name or id of the earlier run.
+        action_name: Make this action of it the root of the new run, with the inputs it got.
+        recover: Take over what succeeded; execute only what failed or never ran, and callers.
+        force_rerun_actions: With `recover`: names of actions that are executed again all the
+            same, and with them their callers. A name that the run has not is ignored.
+        allow_missing_source_outputs: Go on though the earlier output is in no store any more.
+        inputs: Values to change; the others are those of the earlier run.
+
+    Raises:
+        NotImplementedError: In local mode.
+        ValueError: Arguments that contradict each other, an unknown input, or an action that
+            runs no task.
+        RejectedError: `no-such-run`, `no-such-action`, `suspect-run`, or `invalid`: a run that
+            is to be recovered is not over.
+        RuntimeUserError: `SourceRunInputsUnavailableError`, `SourceRunOutputsUnavailableError`.
+    """
+    return await _rerun.rerun(
+        RunOptions(),
+        run_name,
+        action_name,
+        recover,
+        force_rerun_actions,
+        allow_missing_source_outputs,
+        **inputs,
+    )
+
+
+@syncify
+async def fork(run: str | Run[Any], /, task_template: Task[..., R], **inputs: Any) -> Run[R]:
+    """Start a run with the code that is here, and take over what succeeded in an earlier one.
+
+    Args:
+        run: The earlier run, or its name or id.
+        task_template: The root task of the new run.
+        inputs: Values to change; the others are those of the earlier run, for parameters that
+            the new task has as well.
+
+    Raises:
+        NotImplementedError: In local mode.
+        RejectedError: As `rerun`.
+        RuntimeDataValidationError: The inputs do not fit the task.
+    """
+    return await _rerun.fork(RunOptions(), run, task_template, **inputs)
 
 
 def _check_options(

@@ -4,7 +4,7 @@ Everything here folds with the leader's own `millstream_events.fold`, so what is
 a leader would decide from.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final, NamedTuple
 
 import msgspec
@@ -97,7 +97,7 @@ def _counts(shard: ShardState, entry: LogEntry, at: At) -> bool:
     return False
 
 
-async def follow_run(log: EventLog, run: str) -> AsyncIterator[Step]:
+async def follow_run(log: EventLog, run: str) -> AsyncGenerator[Step, None]:
     """Yield `run` after each record, those that are there first; ends when the run is over.
 
     The state is one object that goes on changing: read it before the next step.

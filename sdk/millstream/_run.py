@@ -6,8 +6,7 @@ caller is: giving up waiting, or ending the process, does not end it.
 
 import asyncio
 import concurrent.futures
-import sys
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar, Concatenate, Generic, Literal, ParamSpec, TypeVar, cast
 
 import msgspec
@@ -15,33 +14,29 @@ import msgspec
 from millstream._client import Client, Sink
 from millstream._failures import exception_of
 from millstream._init import installation
+from millstream._known import known_task
 from millstream._latency import PhaseLatency, phase_latencies
 from millstream._outputs import ActionOutputs, decoded, outputs_of
-from millstream._reader import (
-    RunHistory,
-    follow_run,
-    list_runs,
-    read_birth,
-    read_run,
-    resolve_run,
-)
+from millstream._reader import follow_run, read_birth, resolve_run
+from millstream._remote_index import RunFilter, index_of
+from millstream._remote_records import SortBy, TimeFilter, phases_asked
+from millstream._run_reads import RunReads
 from millstream._syncify import (
     Syncified,
     SyncifiedIterator,
     WouldDeadlockError,
     background,
-    syncify_iterator_method,
     syncify_method,
 )
 from millstream._task import Task
-from millstream._views import View, run_view
 from millstream.errors import RuntimeUserError
+from millstream.models import ActionPhase
 from millstream_events.commands import RunReleased
 from millstream_events.errors import MillstreamError, RejectedError
 from millstream_events.ids import show_action
 from millstream_events.phases import SUCCESS_PHASES, TERMINAL_PHASES, Phase
 from millstream_events.state import RunState
-from millstream_events.values import Blob, ErrorRecord, Inline, TaskRef
+from millstream_events.values import Blob, ErrorRecord, Inline
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -112,12 +107,15 @@ def refuse_here(name: str) -> None:
         raise WouldDeadlockError(f"Deadlock detected: await {name}.aio(...) instead of {name}(...)")
 
 
-class Run(Generic[R]):
+class Run(RunReads, Generic[R]):
     """A run of one task; `R` is what the task returns."""
 
     #: `get(name, project=None)`: the run of that name, or with that id.
     get: ClassVar["Syncified[..., Run[Any]]"]
-    #: `listall(limit=100, in_phase=(), task_name=None, project=None)`: runs, newest first.
+    #: `listall(in_phase=None, task_name=None, task_version=None, created_by_subject=None,
+    #: sort_by=None, limit=100, project=None, domain=None, created_at=None, updated_at=None,
+    #: with_labels=None, with_label_keys=None, paused_actions_only=False)`: by default the run
+    #: created first comes first.
     listall: ClassVar["SyncifiedIterator[..., Run[Any]]"]
 
     def __init__(
@@ -145,12 +143,12 @@ class Run(Generic[R]):
     # -------------------------------------------------------------- where it stands
 
     @property
-    def phase(self) -> Phase:
+    def phase(self) -> ActionPhase:
         """Where the run stands, read from the log unless it is known to be over."""
         release = self._known()
         if release is not None:
-            return Phase(release.phase)
-        return background.run(self._phase(), name="Run.phase")
+            return ActionPhase[release.phase]
+        return ActionPhase[background.run(self._phase(), name="Run.phase")]
 
     @syncify_method
     async def done(self) -> bool:
@@ -158,20 +156,9 @@ class Run(Generic[R]):
         return self._known() is not None or await self._phase() in TERMINAL_PHASES
 
     @syncify_method
-    async def details(self) -> View:
-        """Return the run as `millstream get run -o json` shows it."""
-        return run_view(await self._state())
-
-    @syncify_method
     async def latencies(self) -> list[PhaseLatency]:
         """Return how long its actions spent in each phase so far: one row of percentiles each."""
         return phase_latencies((await self._history()).entries)
-
-    @syncify_iterator_method
-    async def watch(self) -> AsyncIterator[View]:
-        """Yield the run as it is, then each time that something has changed, until it is over."""
-        async for step in follow_run(self._client.log, self.id):
-            yield run_view(step.run)
 
     def _known(self) -> RunReleased | None:
         future = self._released
@@ -184,12 +171,6 @@ class Run(Generic[R]):
 
     async def _state(self) -> RunState:
         return (await self._history()).state
-
-    async def _history(self) -> RunHistory:
-        history = await read_run(self._client.log, self.id)
-        if history is None:
-            raise RejectedError("no-such-run", f"the log has no run {self.id}")
-        return history
 
     # -------------------------------------------------------------- waiting
 
@@ -295,7 +276,7 @@ class Run(Generic[R]):
             raise self._failure(await self._carry(release))
 
     @syncify_method
-    async def abort(self, reason: str = "") -> None:
+    async def abort(self, reason: str = "Manually aborted from the SDK api.") -> None:
         """End the run and everything in it; nothing happens if it is over already."""
         await self._client.abort_run(self.id, reason)
 
@@ -347,47 +328,42 @@ async def _get_run(name: str, project: str | None = None) -> Run[Any]:
     birth = await read_birth(client.log, run)
     if birth is None:
         return Run(client, run, name=name)
-    return Run(client, run, name=birth.name, task=_known_task(birth.task))
-
-
-def _known_task(ref: TaskRef) -> Task[..., Any] | None:
-    """Return the task if its module is loaded here: nothing is imported for looking at a run."""
-    found: object = sys.modules.get(ref.module)
-    for part in ref.qualname.split("."):
-        found = getattr(found, part, None)
-    if isinstance(found, Task) and found.ref().identity == ref.identity:
-        return cast("Task[..., Any]", found)
-    return None
+    return Run(client, run, name=birth.name, task=known_task(birth.task))
 
 
 async def _list_runs(
-    limit: int = 100,
-    in_phase: str | Collection[str] = (),
+    in_phase: "tuple[ActionPhase | str, ...] | str | None" = None,
     task_name: str | None = None,
+    task_version: str | None = None,
+    created_by_subject: str | None = None,
+    sort_by: SortBy | None = None,
+    limit: int = 100,
     project: str | None = None,
+    domain: str | None = None,
+    created_at: TimeFilter | None = None,
+    updated_at: TimeFilter | None = None,
+    with_labels: Mapping[str, str] | None = None,
+    with_label_keys: Sequence[str] | None = None,
+    paused_actions_only: bool = False,
 ) -> AsyncIterator[Run[Any]]:
     place = installation()
+    wanted = RunFilter(
+        phases=frozenset(phases_asked(in_phase)),
+        task_name=task_name,
+        task_version=task_version,
+        created_by=created_by_subject,
+        project=project or place.settings.project,
+        domain=domain or place.settings.domain,
+        created_at=created_at,
+        updated_at=updated_at,
+        labels=dict(with_labels or {}),
+        label_keys=tuple(with_label_keys or ()),
+        paused_actions_only=paused_actions_only,
+    )
     client = await place.client(place.settings.mode)
-    wanted = frozenset((in_phase,) if isinstance(in_phase, str) else in_phase)
-    states = await list_runs(client.log)
-    for state in _chosen(reversed(states), wanted, task_name, project)[:limit]:
-        task = _known_task(state.actions[0].task) if state.actions else None
+    for state in await index_of(client).runs(wanted, sort_by=sort_by, limit=limit):
+        task = known_task(state.actions[0].task) if state.actions else None
         yield Run(client, state.id, name=state.name, task=task)
-
-
-def _chosen(
-    states: Iterable[RunState],
-    phases: Collection[str],
-    task_name: str | None,
-    project: str | None,
-) -> list[RunState]:
-    return [
-        state
-        for state in states
-        if (not phases or state.shown_phase.upper() in {phase.upper() for phase in phases})
-        and (task_name is None or (state.actions and state.actions[0].task.name == task_name))
-        and (project is None or state.project == project)
-    ]
 
 
 Run.get = Syncified(_get_run)

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from millstream._bundle import Bundle, main_module, main_script, pickle_task
-from millstream._call import Request, encode_call
+from millstream._call import encode_call
 from millstream._client import Client, new_command_id
 from millstream._init import Installation
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
@@ -97,7 +97,7 @@ def prepare(
         if len(request.content) > INLINE_BYTES_MAX:
             inputs = Blob(digest_of(request.content), len(request.content), request.codec)
             uploads.append(request.content)
-    policy = _policy_of(request, options)
+    policy = policy_with(request.policy, options)
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
     cached = bool(request.cache_key) and not options.disable_run_cache
@@ -143,16 +143,17 @@ def _places(
     return RawDataPath(path=path if asked else from_root(place.raw_root)), {CONTEXT_KEY: path}
 
 
-def _policy_of(request: Request, options: RunOptions) -> Policy:
+def policy_with(policy: Policy, options: RunOptions) -> Policy:
+    """Return `policy` with what the options of a run say instead."""
     changes: dict[str, object] = {}
     if options.queue:
         changes["queue"] = options.queue
     if options.env_vars:
-        variables = {**dict(request.policy.env_vars), **options.env_vars}
+        variables = {**dict(policy.env_vars), **options.env_vars}
         changes["env_vars"] = tuple(sorted(variables.items()))
     if options.max_action_concurrency:
         changes["actions_max"] = options.max_action_concurrency
-    return msgspec.structs.replace(request.policy, **changes) if changes else request.policy
+    return msgspec.structs.replace(policy, **changes) if changes else policy
 
 
 def _code_of(

@@ -1,7 +1,7 @@
 """The same programs in local mode, on a cluster and over the command line.
 
 Every file of `programs/` has one idea, a task `main` that needs no parameters, and what it gives
-(`EXPECT`) or raises (`RAISES`).
+(`EXPECT`) or raises (`RAISES`). With a coroutine `after(run)` it is that one's value which counts.
 """
 
 import contextlib
@@ -22,9 +22,17 @@ PROGRAMS = sorted(path.stem for path in (HERE / "programs").glob("*.py"))
 NOT_IN_LOCAL_MODE = {
     "environment_variables": "os.environ belongs to the whole process, which many tasks share",
     "memory_limit": "a limit holds for a process, and the caller's own must not be limited",
+    **dict.fromkeys(
+        (
+            "fork_reuses", "recover_changed_inputs", "recover_failed", "recover_forced",
+            "recover_nested", "recover_twice", "recover_traces", "rerun_again",
+            "rerun_changed_inputs", "rerun_one_action",
+        ),
+        "earlier runs are kept on a cluster, and as in Flyte only there",
+    ),
     "worker_aborts": "aborting ends the caller's process: there is no other one",
     "worker_segfaults": "a crash ends the caller's process: there is no other one",
-}
+}  # fmt: skip
 OVER_THE_COMMAND_LINE = (
     "custom_error", "default_arguments", "enums_and_dates", "odd_numbers", "printed_output",
     "pydantic_models", "root_error", "tuple_outputs",

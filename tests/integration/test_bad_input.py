@@ -362,7 +362,7 @@ run.wait()
 print(json.dumps([run.phase, time.monotonic() - began]))
 """
     phase, took_s = answer(tree, body)
-    assert phase == "TIMED_OUT"
+    assert phase == "timed_out"
     assert took_s < 1 + 2
     # Told to end at its timeout, killed at the end of its grace.
     assert wait_for_end(int(mark.read_text()), GRACE_S + 5) < GRACE_S + 2
@@ -381,6 +381,6 @@ run.wait()
 print(json.dumps([run.phase, time.monotonic() - began]))
 """
     phase, took_s = answer(tree, body)
-    assert phase == "ABORTED"
+    assert phase == "aborted"
     assert took_s < GRACE_S + 2
     assert wait_for_end(int(mark.read_text()), GRACE_S + 8) < GRACE_S + 8

@@ -122,7 +122,7 @@ def test_a_program_runs_its_own_tasks_whichever_way_it_is_started(cluster: Path,
         "module of a package": ["-m", "package.own"],
         "no file": ["-c", own],
     }[way]
-    assert answer(cluster, *argv) == [90, "SUCCEEDED"]
+    assert answer(cluster, *argv) == [90, "succeeded"]
 
 
 def test_several_outputs_and_large_values_come_back_as_they_were(cluster: Path):
@@ -150,7 +150,7 @@ except flow.Refused:
 print(json.dumps(found))
 """
     assert answer(cluster, script(cluster, "fails.py", body)) == [
-        "FAILED", 7, "too much: 7", True, "raised",
+        "failed", 7, "too much: 7", True, "raised",
     ]  # fmt: skip
 
 
@@ -174,7 +174,7 @@ actions = [[a.name, a.task_name, a.phase] for a in flyte.remote.Action.listall(r
 print(json.dumps([run.phase, run.done(), run.outputs(), names, actions]))
 """
     assert answer(cluster, script(cluster, "later.py", body)) == [
-        "SUCCEEDED", True, ["red"], ["once"], [["a0", "flow.variable", "SUCCEEDED"]],
+        "succeeded", True, ["red"], ["once"], [["a0", "flow.variable", "succeeded"]],
     ]  # fmt: skip
 
 
@@ -195,7 +195,7 @@ except flyte.errors.ActionAbortedError:
     print(json.dumps([*before, run.phase]))
 """
     name = script(cluster, "aborts.py", body)
-    assert answer(cluster, name) == ["RUNNING", False, "RunNotDoneError", "ABORTED"]
+    assert answer(cluster, name) == ["running", False, "RunNotDoneError", "aborted"]
 
 
 def test_the_deadline_of_a_run_ends_it_timed_out(cluster: Path):
@@ -204,7 +204,7 @@ run = flyte.with_runcontext(deadline=1).run(flow.forever)
 run.wait()
 print(json.dumps(run.phase))
 """
-    assert answer(cluster, script(cluster, "deadline.py", body)) == "TIMED_OUT"
+    assert answer(cluster, script(cluster, "deadline.py", body)) == "timed_out"
 
 
 def test_everything_can_be_awaited_on_a_loop_of_the_users_own(cluster: Path):
@@ -213,7 +213,7 @@ import asyncio
 async def main():
     runs = await asyncio.gather(*(flyte.run.aio(flow.add, n) for n in range(20)))
     await runs[0].wait.aio()
-    seen = [view["phase"] async for view in runs[0].watch.aio()]
+    seen = [view["phase"] async for view in runs[0].views.aio()]
     return [sum([(await run.outputs.aio())[0] for run in runs]), seen[-1]]
 print(json.dumps(asyncio.run(main())))
 """
@@ -239,8 +239,8 @@ except KeyboardInterrupt:
     out, err = program.communicate(timeout=DEADLINE_S)
     assert program.returncode == 0, err
     phase, last = json.loads(out)
-    assert phase in ("QUEUED", "RUNNING")
-    assert last == "ABORTED"
+    assert phase in ("queued", "running")
+    assert last == "aborted"
 
 
 def test_a_program_in_a_folder_of_its_own_starts_a_cluster_and_ends_it(tmp_path: Path):

@@ -9,11 +9,12 @@ import random
 from collections import deque
 
 import msgspec
+from sim_hearing import Hearing
+from sim_recoveries import Recoveries
 
 from millstream_events.commands import (
     AbortAction,
     AbortRun,
-    Accepted,
     ClientBatch,
     PauseRun,
     ResumeRun,
@@ -64,12 +65,13 @@ MS = 1_000_000
 class Attempt:
     """One attempt that an agent runs: a program that follows from the action's id alone."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, program: str) -> None:
         self.work = work
         self.known = {entry.id: entry for entry in work.journal}
-        # The root's id is the same in every run, so the run is part of the seed.
+        # The root's id is the same in every run, so the run is part of the seed; one that
+        # recovers another has the program of that one, and a fate of its own.
         self.seed = work.run.encode() + work.id
-        self.script = random.Random(self.seed + b"script")
+        self.script = random.Random(program.encode() + work.id + b"script")
         self.steps: list[tuple[str, bytes]] = []
         self.counts: dict[bytes, int] = {}
         #: Seeds are ids, so every attempt of an action makes the same calls.
@@ -168,7 +170,8 @@ class SimAgent:
             match order:
                 case Work():
                     if order.generation == self.generation:
-                        self.attempts[order.token] = Attempt(order)
+                        program = self.world.program_of(order.run)
+                        self.attempts[order.token] = Attempt(order, program)
                 case Release() if order.token in self.attempts:
                     attempt = self.attempts[order.token]
                     attempt.waiting.discard(order.id)
@@ -229,6 +232,7 @@ class SimAgent:
         work = attempt.work
         token = work.token
         if kind == "trace":
+            self.world.stepped.append((work.run, work.id, call))
             done = Inline("x", call)
             self.report(RecordTrace(work.run, work.action, token, call, "t", b"", done, None, 1, 2))
             return
@@ -255,7 +259,9 @@ class SimAgent:
 
     def begin_here(self, above: Work, call: StartAction) -> StartAction:
         """Start some children before the leader hears of them, also such as exist already."""
-        if call.cache_key or not call.policy.idempotent or self.world.rng.random() < 0.5:
+        if call.cache_key or not call.policy.idempotent or above.recovers:
+            return call
+        if self.world.rng.random() < 0.5:
             return call
         number = self.base + len(self.outbox)
         token = (self.starts * 1_000_000 + number).to_bytes(6, "big") + self.name.encode()[-2:]
@@ -263,7 +269,7 @@ class SimAgent:
             self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
             policy=call.policy,
         )  # fmt: skip
-        self.attempts[token] = Attempt(work)
+        self.attempts[token] = Attempt(work, self.world.program_of(work.run))
         self.eager[token] = number
         return msgspec.structs.replace(call, eager=token, generation=self.generation)
 
@@ -275,7 +281,7 @@ class SimAgent:
         self.free()
 
 
-class World:
+class World(Hearing, Recoveries):
     """The shard, and what can go wrong with it."""
 
     def __init__(self, seed: int, *, runs: int = 2, agents: int = 2, slots: int = 3) -> None:
@@ -292,6 +298,9 @@ class World:
         self.up: deque[tuple[str, AgentBatch]] = deque()
         self.commands: deque[ClientBatch] = deque()
         self.executed: list[tuple[str, bytes]] = []
+        #: Trace steps that were really taken: run, action, step.
+        self.stepped: list[tuple[str, bytes, bytes]] = []
+        self.origins = {}
         self.observed: dict[tuple[str, bytes], tuple[str, object]] = {}
         self.released: dict[str, RunReleased] = {}
         self.accepted: set[str] = set()
@@ -340,7 +349,8 @@ class World:
             self.store(frame)
         self.pending.clear()
         self.gated.clear()
-        self.book = rebuild(state, self.config, bytes([self.leaders % 256]) * 32)
+        secret = bytes([self.leaders % 256]) * 32
+        self.book = rebuild(state, self.config, secret, self.sources_of_open_runs(state))
         self.elected_ms = self.now_ms
         self.adopted = False
         self.fresh = True
@@ -370,6 +380,7 @@ class World:
                 self.now_ms * MS,
                 reports,
                 commands,
+                self.sources_for(commands),
                 node="n#1",
                 look_round=self.rng.random() < 0.1,
                 took_over=self.fresh,
@@ -394,34 +405,6 @@ class World:
             for replies in [*effects.clients_durable.values(), *effects.clients_now.values()]:
                 self.hear_replies(replies)
 
-    def tell(self, agent: str, orders: list[object], acked: int | None) -> None:
-        """Send orders to an agent."""
-        seat = self.book.seats.get(agent)
-        if seat is not None:
-            seat.acked = max(seat.acked, acked or 0)
-            incarnation, upto = seat.incarnation, seat.acked
-        else:
-            incarnation, upto = self.agents[agent].incarnation, 0
-        message = ToAgent(self.book.state.epoch, incarnation, upto, tuple(orders))
-        self.agents[agent].inbox.append(message)
-
-    def hear_replies(self, replies: list[object]) -> None:
-        """Take what a client hears; a result never changes and is never taken back."""
-        for reply in replies:
-            if isinstance(reply, RunReleased):
-                before = self.released.setdefault(reply.run, reply)
-                assert before == reply, (before, reply)
-                state = self.fold()
-                assert state.runs[reply.run].phase == reply.phase
-            elif isinstance(reply, Accepted):
-                self.accepted.add(reply.run)
-
-    def observe(self, release: Release) -> None:
-        """A parent sees one outcome of a child, whoever tells it and however often."""
-        seen = (release.phase, release.output)
-        before = self.observed.setdefault((release.run, release.id), seen)
-        assert before == seen, (self.seed, before, seen)
-
     # ---------------------------------------------------------- the world's own moves
 
     def submit(self, run: str) -> None:
@@ -434,6 +417,7 @@ class World:
             policy=Policy(retries=3, system_retries=50, grace_ms=50),
             body=b"same",
             deadline_ms=4000 if number % 3 == 2 else 0,
+            origin=self.origins.get(run),
         )
         self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
 
@@ -494,33 +478,16 @@ class World:
         elif self.faults and roll < 0.95:
             self.fault()
 
-    def live(self, *, steps: int, settle_max: int = 20_000) -> None:
-        """Run with faults for `steps`, heal, and run until every run is over."""
-        for run in self.runs:
-            self.submit(run)
-        for _ in range(steps):
-            self.step()
-        self.faults = False
-        for run in self.runs:
-            self.submit(run)
-            self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
-        for _ in range(settle_max):
-            if len(self.released) == len(self.runs) and not self.pending:
-                return
-            self.step()
-            if self.rng.random() < 0.01:
-                for agent in self.agents.values():
-                    agent.wants_hello = True
-                for run in self.runs:
-                    self.submit(run)
-                    self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
-        raise AssertionError(f"seed {self.seed}: runs are stuck: {self.stuck()}")
+    def live(self, *, steps: int, recoveries: int = 2) -> None:
+        """Run with faults for `steps`, heal, and run until every run is over.
 
-    def stuck(self) -> list[str]:
-        """Return what has not ended, for a failure's message."""
-        return [
-            f"{run.id} a{n} {action.state!r} attempt {action.attempt} {action.held}"
-            for run in self.book.state.runs.values()
-            for n, action in enumerate(run.actions)
-            if not action.terminal
-        ]
+        Then let further runs recover earlier ones, one after the other, in the same way.
+        """
+        for run in self.runs:
+            self.submit(run)
+        self.settle(steps)
+        for _ in range(recoveries):
+            self.submit(self.recover(self.rng.choice(self.runs)))
+            self.faults = True
+            self.settle(steps // 4)
+        self.check_recoveries()

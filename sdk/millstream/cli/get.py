@@ -3,13 +3,27 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from millstream._reader import follow_run, list_runs
-from millstream._views import Json, View, action_view, event_views, run_view, show_time, value_view
-from millstream.cli.outcome import DONE
+from millstream._client import sender_name
+from millstream._reader import follow_run
+from millstream._remote_index import RunFilter, RunIndex, labels_asked
+from millstream._remote_records import TimeFilter, phases_asked, time_of
+from millstream._views import (
+    Json,
+    View,
+    action_view,
+    event_views,
+    parse_time,
+    run_view,
+    show_time,
+    value_view,
+)
+from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, tell
 from millstream.cli.reach import Reached, on_cluster, ordinal_of
 from millstream_events.codec import decode_frame
@@ -51,20 +65,79 @@ _LOGS_LOOK_S: Final = 0.2
 Limit = Annotated[int, Parameter(name="--limit")]
 
 
-def get_run(name: str = "", /, *, limit: Limit = 0, common: OutputOptions = DEFAULTS) -> int:
+@dataclass(frozen=True)
+class RunChoice:
+    """Which runs to list; everything that is given must hold."""
+
+    in_phase: tuple[str, ...] = ()
+    """Only in this phase; repeatable."""
+    task_name: str = ""
+    """Only of this root task, as ENVIRONMENT.FUNCTION."""
+    with_label: tuple[str, ...] = ()
+    """KEY=VALUE that the run is labelled with; repeatable."""
+    with_label_key: tuple[str, ...] = ()
+    """KEY that the run has a label of; repeatable."""
+    created_after: str = ""
+    """Only at or after a time such as 2026-01-31T12:00:00Z."""
+    created_before: str = ""
+    """Only before a time."""
+    only_mine: Annotated[bool, Parameter(negative="")] = False
+    """Only runs that were started under this user's name."""
+    project: str = ""
+    """Only of this project."""
+
+    def as_filter(self) -> RunFilter:
+        """Return the filter.
+
+        Raises:
+            UsageError: A phase, a label or a time that cannot be read.
+        """
+        try:
+            return RunFilter(
+                phases=frozenset(phases_asked(self.in_phase)),
+                task_name=self.task_name or None,
+                created_by=sender_name() if self.only_mine else None,
+                project=self.project or None,
+                created_at=TimeFilter(_moment(self.created_after), _moment(self.created_before)),
+                labels=labels_asked(self.with_label),
+                label_keys=self.with_label_key,
+            )
+        except ValueError as exc:
+            raise UsageError(str(exc)) from exc
+
+
+#: No choice given.
+ANY_RUN: Final = RunChoice()
+
+
+def _moment(text: str) -> datetime | None:
+    return time_of(parse_time(text)) if text else None
+
+
+def get_run(
+    name: str = "",
+    /,
+    *,
+    limit: Limit = 0,
+    choice: Annotated[RunChoice, Parameter(name="*")] = ANY_RUN,
+    common: OutputOptions = DEFAULTS,
+) -> int:
     """Show runs, newest first, or one run.
 
     Args:
         name: Id or name of one run.
         limit: Most runs to list; 0: all.
+        choice: Which runs.
         common: Options of every command.
     """
+    wanted = choice.as_filter()
 
     async def body(place: Reached) -> list[View] | View:
         if name:
             return run_view((await place.history(name)).state)
-        runs = [run_view(run) for run in reversed(await list_runs(place.log))]
-        return runs[:limit] if limit else runs
+        index = RunIndex(place.log)
+        runs = await index.runs(wanted, sort_by=("created_at", "desc"), limit=limit or None)
+        return [run_view(run) for run in runs]
 
     found = on_cluster(body)
     if isinstance(found, dict):

@@ -40,6 +40,9 @@ def build() -> App:
         help_formatter="default" if sys.stdout.isatty() else "plain",
     )
     app.command("millstream.cli.run:app", name="run", help="Run a task of a file.")
+    app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
+    app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
+    app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
     app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
     app.command(
         "millstream.cli.watch:watch", name="watch", help="Show a run as it goes, to its end."

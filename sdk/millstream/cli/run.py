@@ -112,7 +112,7 @@ def launch(
         workers: Warm workers, if a cluster has to be started.
         common: Options of every command.
     """
-    _check_names({"--name": name, "--project": project, "--domain": domain})
+    check_names({"--name": name, "--project": project, "--domain": domain})
     found = find_task(load_module(file), task)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir, own_root = place_here().project_dir, module_at(file).root
@@ -125,20 +125,25 @@ def launch(
     context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
     if mode == "local":
         return _run_here(context.run, found, values, common)
-    embedded = _is_embedded()
+    embedded = is_embedded()
     if detach and embedded:
         raise ClusterNotReachedError(str(project_dir), "--detach needs one that stays")
     started: Run[Any] | None = None
     try:
         started = context.run(found, **values)
         if not detach:
-            _wait(started, follow=follow)
+            wait_for_end(started, follow=follow)
     except KeyboardInterrupt:
-        _interrupted(started, embedded=embedded)
-    return _report(started, common, detached=detach)
+        interrupted(started, embedded=embedded)
+    return report_run(started, common, detached=detach)
 
 
-def _check_names(names: Mapping[str, str]) -> None:
+def check_names(names: Mapping[str, str]) -> None:
+    """Refuse names that no run can have.
+
+    Raises:
+        UsageError: One of them is not fit.
+    """
     for option, given in names.items():
         if given and (flaw := name_flaw(given)):
             raise UsageError(f"{option} must {flaw}")
@@ -153,20 +158,22 @@ def _run_here(
             run = start(task, **values)
     except BaseRuntimeError as exc:
         return _local_failure(exc, common)
-    return _report(run, common, detached=False)
+    return report_run(run, common, detached=False)
 
 
-def _is_embedded() -> bool:
+def is_embedded() -> bool:
+    """Say whether a run from here gets a cluster that ends with this command."""
     place = installation()
     return place.settings.where() is None and asyncio.run(find_cluster(place.project_dir)) is None
 
 
-def _wait(run: Run[Any], *, follow: bool) -> None:
+def wait_for_end(run: Run[Any], *, follow: bool) -> None:
+    """Wait for the run, and with `follow` say how it gets on."""
     if not follow:
         run.wait()
         return
     last = ""
-    for view in run.watch():
+    for view in run.views():
         counts = view["actions"]
         line = f"{view['name']}  {view['phase']}  {progress(counts)}"
         if line != last:
@@ -184,8 +191,9 @@ def progress(counts: Json) -> str:
     return f"{text}, {number['failed']} failed" if number["failed"] else text
 
 
-def _report(run: Run[Any], common: OutputOptions, *, detached: bool) -> int:
-    details = run.details()
+def report_run(run: Run[Any], common: OutputOptions, *, detached: bool) -> int:
+    """Print what became of a run, and return the exit code."""
+    details = run.details().view
     if detached:
         emit_one(_view(run, details, []), common.output, name="run")
         return DONE
@@ -241,7 +249,8 @@ def _local_failure(error: BaseRuntimeError, common: OutputOptions) -> int:
     return RUN_FAILED
 
 
-def _interrupted(run: Run[Any] | None, *, embedded: bool) -> NoReturn:
+def interrupted(run: Run[Any] | None, *, embedded: bool) -> NoReturn:
+    """Say what becomes of a run that nobody waits for any more, and exit."""
     if run is None:
         tell("interrupted before the run was accepted")
     elif embedded:
