@@ -7,7 +7,19 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
-    from millstream import config, durable, errors, extend, extras, io, models, remote, storage, syncify, types
+    from millstream import (
+        config,
+        durable,
+        errors,
+        extend,
+        extras,
+        io,
+        models,
+        remote,
+        storage,
+        syncify,
+        types,
+    )
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._devices import (

@@ -32,7 +32,7 @@ from millstream._remote_records import (
 )
 from millstream._syncify import Syncified, SyncifiedIterator
 from millstream._task import Task
-from millstream._values_shapes import DYNAMIC
+from millstream._values_dynamic import DYNAMIC
 from millstream.models import ActionPhase
 from millstream_events.errors import RejectedError
 from millstream_events.ids import show_action

@@ -23,6 +23,7 @@ from millstream._run import Run, sink_of
 from millstream._submit import RunOptions, Submission, policy_with, prepare, store_uploads
 from millstream._task import Task
 from millstream._unsupported import MillstreamWarning
+from millstream._values_sink import Sink
 from millstream._values_wire import hash_bytes, inputs_hash
 from millstream.errors import RuntimeUserError
 from millstream_events.codec import encode
@@ -61,9 +62,10 @@ async def rerun(
     await _check_stored(client, action, run_name, allow_missing_source_outputs, inputs)
     value, key = action.inputs, action.cache_key
     uploads: list[bytes] = []
+    sink = Sink()
     if inputs:
         what = f"{run_name}/{action_name}"
-        value, uploads, key = await _changed(client, action, inputs, what)
+        value, uploads, key = await _changed(client, action, inputs, what, sink)
     forced = forced_ids(state, force_rerun_actions or ())
     origin = Origin(state.id, "recover" if recover else "rerun", forced)
     policy = policy_with(action.rules, options)
@@ -87,7 +89,7 @@ async def rerun(
         cache_key=key if cached else b"",
         context=tuple(sorted({**dict(state.context), **options.custom_context}.items())),
     )
-    submission = Submission(command, tuple(uploads), None)
+    submission = Submission(command, tuple(uploads), None, sink)
     return await _submit(client, submission, known_task(action.task))
 
 
@@ -215,7 +217,7 @@ async def _check_stored(
 
 
 async def _changed(
-    client: Client, action: ActionState, inputs: Mapping[str, Any], what: str
+    client: Client, action: ActionState, inputs: Mapping[str, Any], what: str, sink: Sink
 ) -> tuple[Value | None, list[bytes], bytes]:
     """Return an action's inputs with some changed, what is to be stored, and the cache key.
 
@@ -233,7 +235,7 @@ async def _changed(
     task = known_task(action.task)
     for name, given in inputs.items():
         annotation = Any if task is None else task.interface.annotations.get(name, Any)
-        item_codec, item = _values.encode(given, annotation, where=name)
+        item_codec, item = _values.encode(given, annotation, where=name, sink=sink)
         items[name] = msgspec.Raw(item)
         codec = item_codec if item_codec == _values.CODEC_PICKLE else codec
     content = msgspec.msgpack.encode(items)
