@@ -1,7 +1,7 @@
 """The log auditor: reads frames alone, in one pass, and names every invariant that they break.
 
 The invariants are those of reliability.md 4 that frames alone can show: I02 to I13, I15 to I18,
-I22, I23, I26, I28 and I29. (I14 is about what a parent was sent, which is no event; its
+I22 to I26, I28 and I29. (I14 is about what a parent was sent, which is no event; its
 own half, that a run ends with its root's outcome and output, is in I26 and I07.)
 
 What it remembers of a run that is over is a few bytes. A log of one run alone (a filtered read)

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from millstream_events import model as m
+from millstream_events.audit_cache import keep
 from millstream_events.audit_judge import Judge, name_of
-from millstream_events.audit_records import ActionNote, CacheNote, Standing, value_hash
+from millstream_events.audit_records import ActionNote, Standing, value_hash
 from millstream_events.phases import Phase
 
 _Report: TypeAlias = (
@@ -38,6 +39,9 @@ def _dispatched(judge: Judge, event: m.AttemptDispatched) -> bool:
         judge.breach("I06", f"a{event.action} is dispatched under a token that is no new one")
         if not event.token:
             return False
+    if action.awaits_key:
+        judge.breach("I24", f"a{event.action} runs, though it waits for another to compute its key")
+        action.awaits_key = False
     action.standing = Standing.OUT
     action.token = action.last_token = event.token
     action.started = False
@@ -107,7 +111,7 @@ def _succeeded(judge: Judge, event: m.AttemptSucceeded) -> bool:
         judge.breach("I09", f"a{event.action} succeeded after its abort")
     judge.end(event.action, action, Phase.SUCCEEDED, output)
     if action.cache_key:
-        judge.cache[action.cache_key] = CacheNote(judge.note.run, event.action, output)
+        keep(judge, event.action, action, output)
     return True
 
 

@@ -26,6 +26,8 @@ def _created(judge: Judge, event: m.RunCreated) -> bool:
         return False
     root = ActionNote("task", 0, Standing.READY, event.policy)
     root.cache_key = event.cache_key
+    note.place = event.project, event.domain
+    note.scoped = ("cache_scope", "project-domain") in event.settings
     note.actions.append(root)
     note.ids[ROOT_ID] = ("task", 0, event.task.name, event.task.identity, b"", "", 0)
     note.open = 1

@@ -1,48 +1,20 @@
-"""Audit rules about how actions end: outcomes, aborts, timers (I04, I05, I07, I09-I11, I23)."""
+"""Audit rules about how actions end: outcomes, aborts, timers (I04, I05, I07, I09-I11)."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from millstream_events import model as m
-from millstream_events.audit_judge import Judge, name_of
+from millstream_events.audit_cache import CACHE_RULES, wait
+from millstream_events.audit_judge import Judge, ended_already
 from millstream_events.audit_records import ActionNote, Standing, value_hash
 from millstream_events.phases import FINISHED_STATE, SUCCESS_PHASES, TERMINAL_PHASES, Phase
 
 # ------------------------------------------------------------------ ends
 
 
-def _ended_already(judge: Judge, event: m.Event, action: ActionNote) -> bool:
-    if action.done:
-        judge.breach("I04", f"a{event.action} is {action.outcome}; {name_of(event)} ends it again")
-    return action.done
-
-
-def _cache_hit(judge: Judge, event: m.CacheHit) -> bool:
-    action = judge.known(event)
-    if action is None or _ended_already(judge, event, action):
-        return False
-    if action.standing is not Standing.READY:
-        return False
-    output = value_hash(event.output)
-    source = judge.cache.get(event.key)
-    if judge.barred(action):
-        judge.breach("I09", f"a{event.action} is taken from the cache after its abort")
-    if not event.key or event.key != action.cache_key:
-        judge.breach("I23", f"a{event.action} is taken from the cache under another key")
-    elif source is None:
-        if judge.whole:
-            judge.breach("I23", f"nothing was computed under the key of a{event.action}")
-    else:
-        same = (source.run, source.action) == (event.source_run, event.source_action)
-        if same and source.output != output:
-            judge.breach("I07", f"a{event.action} has another output than its source")
-    judge.end(event.action, action, Phase.SUCCEEDED, output)
-    return True
-
-
 def _recovered(judge: Judge, event: m.ActionRecovered) -> bool:
     action = judge.known(event)
-    if action is None or _ended_already(judge, event, action):
+    if action is None or ended_already(judge, event, action):
         return False
     waiting = action.standing is Standing.WAITING and action.kind == "condition"
     if not waiting and action.standing is not Standing.READY:
@@ -55,7 +27,7 @@ def _recovered(judge: Judge, event: m.ActionRecovered) -> bool:
 
 def _action_finished(judge: Judge, event: m.ActionFinished) -> bool:
     action = judge.known(event)
-    if action is None or _ended_already(judge, event, action):
+    if action is None or ended_already(judge, event, action):
         return False
     name = f"a{event.action}"
     if event.phase not in FINISHED_STATE:
@@ -114,7 +86,7 @@ def _timer_fired(judge: Judge, event: m.TimerFired) -> bool:
         return False
     what = event.what
     if what in ("timer", "condition"):
-        if _ended_already(judge, event, action) or action.kind != what:
+        if ended_already(judge, event, action) or action.kind != what:
             return False
         return _time_came(judge, event.action, action)
     if what in ("deadline", "grace", "run-deadline"):
@@ -152,7 +124,11 @@ def _held(judge: Judge, event: m.ActionHeld) -> bool:
     action = judge.known(event)
     if action is not None and action.done:
         judge.breach("I05", f"a{event.action} is held after its end")
-    return action is not None and action.standing is Standing.READY
+    if action is None or action.standing is not Standing.READY:
+        return False
+    if event.why == "cache":
+        wait(judge, event.action, action)
+    return True
 
 
 def _linked(judge: Judge, event: m.ChildRunLinked) -> bool:
@@ -186,14 +162,9 @@ def _marked(judge: Judge, event: m.DivergenceDetected | m.GroupOpened | m.GroupC
     return action is not None and action.standing is Standing.OUT
 
 
-def _reserved(judge: Judge, event: m.CacheReserved) -> bool:
-    action = judge.known(event)
-    return action is not None and action.standing is Standing.READY
-
-
 END_RULES: Final[Mapping[type[m.Event], Callable[[Judge, Any], bool]]] = {
+    **CACHE_RULES,
     m.ActionHeld: _held,
-    m.CacheHit: _cache_hit,
     m.ActionRecovered: _recovered,
     m.ActionFinished: _action_finished,
     m.ActionAbortRequested: _abort_requested,
@@ -204,5 +175,4 @@ END_RULES: Final[Mapping[type[m.Event], Callable[[Judge, Any], bool]]] = {
     m.DivergenceDetected: _diverged,
     m.GroupOpened: _marked,
     m.GroupClosed: _marked,
-    m.CacheReserved: _reserved,
 }

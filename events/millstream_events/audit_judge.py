@@ -1,6 +1,7 @@
 """The auditor's judge of one run: its records, and what every rule needs to say and to ask."""
 
 from millstream_events import model as m
+from millstream_events.audit_flights import Flights
 from millstream_events.audit_records import ActionNote, CacheNote, RunNote, Say, Standing, Tick
 
 
@@ -13,7 +14,9 @@ class Judge:
         self.rev = 0
         #: A log of all runs: what is not in it does not exist.
         self.whole = False
-        self.cache: dict[bytes, CacheNote] = {}
+        #: Of each cache key, the last success in each project and domain.
+        self.cache: dict[bytes, dict[tuple[str, str], CacheNote]] = {}
+        self.flights = Flights()
 
     def begin_frame(self, note: RunNote, tick: Tick) -> None:
         """Go on with a run's next frame: what had to be decided in an earlier tick, was."""
@@ -24,6 +27,8 @@ class Judge:
             self._overdue(note.falling, "I15", "failed, and nothing was decided about it")
         if note.untold:
             self._overdue(note.untold, "I11", "is below something that ended, and was not aborted")
+        if self.flights.left:
+            self._left_waiting(tick)
 
     def breach(self, invariant: str, detail: str) -> None:
         """Record a violation at the current event."""
@@ -59,6 +64,8 @@ class Judge:
             below = note.actions[child]
             if not below.done and not below.aborted and not below.policy.detached:
                 note.untold.setdefault(child, note.tick)
+        if action.cache_key:
+            self.flights.land(note, ordinal, action)
 
     def fall(self, ordinal: int, action: ActionNote, *, retryable: bool) -> None:
         """Record that the action's attempt is over without success: a decision is due."""
@@ -81,6 +88,17 @@ class Judge:
                 note.untold[child] = note.tick
             pending.extend(action.children)
 
+    def _left_waiting(self, tick: Tick) -> None:
+        """I25: whoever waited for the owner of a cache key is decided about when it is over."""
+        for key, (then_epoch, then_ns) in list(self.flights.left.items()):
+            if then_epoch != tick[0]:
+                self.flights.left[key] = tick
+            elif then_ns < tick[1]:
+                del self.flights.left[key]
+                for note, ordinal in self.flights.waiting(key):
+                    text = f"a{ordinal} waits for a cached result that nobody computes"
+                    self._say("I25", note.run, note.rev, text)
+
     def _overdue(self, waiting: dict[int, Tick], invariant: str, text: str) -> None:
         epoch, ts_ns = self.note.tick
         for ordinal, (then_epoch, then_ns) in list(waiting.items()):
@@ -90,6 +108,13 @@ class Judge:
             elif then_ns < ts_ns:
                 del waiting[ordinal]
                 self.breach(invariant, f"a{ordinal} {text}")
+
+
+def ended_already(judge: Judge, event: m.Event, action: ActionNote) -> bool:
+    """Say whether the action is over, which makes one more end a breach."""
+    if action.done:
+        judge.breach("I04", f"a{event.action} is {action.outcome}; {name_of(event)} ends it again")
+    return action.done
 
 
 def name_of(event: m.Event) -> str:

@@ -71,6 +71,7 @@ class ActionNote:
     __slots__ = (
         "aborted",
         "attempt",
+        "awaits_key",
         "cache_key",
         "children",
         "covered",
@@ -113,6 +114,8 @@ class ActionNote:
         self.outcome = ""
         self.output = b""
         self.cache_key = b""
+        #: It is held until another action has computed its cache key.
+        self.awaits_key = False
         self.children: list[int] = []
 
     @property
@@ -134,6 +137,9 @@ class RunNote:
         #: A `RunFinished` was written, effective or not.
         self.claimed = False
         self.paused = False
+        #: Project and domain, and whether the cache is looked up in these alone.
+        self.place: tuple[str, str] = ("", "")
+        self.scoped = False
         self.aborting = False
         self.abort_timed_out = False
         self.open = 0
@@ -166,7 +172,7 @@ class RunNote:
 
 
 class CacheNote(msgspec.Struct, frozen=True):
-    """The last success under one cache key."""
+    """The last success under one cache key, in one project and domain."""
 
     run: str
     action: int

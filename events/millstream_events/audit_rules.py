@@ -30,6 +30,7 @@ _DECISIONS: Final = frozenset(
     {
         m.ActionHeld,
         m.CacheHit,
+        m.CacheReserved,
         m.ActionRecovered,
         m.AttemptDispatched,
         m.RetryScheduled,

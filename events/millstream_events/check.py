@@ -9,7 +9,15 @@ from typing import Final
 
 from millstream_events.ids import ROOT_ID
 from millstream_events.phases import TERMINAL_PHASES, State
-from millstream_events.state import ActionState, RunState, ShardState
+from millstream_events.state import (
+    ActionState,
+    CacheEntry,
+    Flight,
+    RunState,
+    ShardState,
+    flight_key,
+    scoped_key,
+)
 
 #: A broken fold breaks much at once; more than this tells nobody anything.
 FINDINGS_MAX: Final = 100
@@ -52,7 +60,9 @@ def _shard_findings(shard: ShardState) -> Iterator[str]:
         if holder not in shard.runs:
             yield f"{holder}: is not there, but {alias!r} names it"
     for digest, entry in shard.cache.items():
-        yield from _cache_findings(shard, digest, entry.run, entry.action)
+        yield from _cache_findings(shard, digest, entry)
+    for digest, flight in shard.flights.items():
+        yield from _flight_findings(shard, digest, flight)
     if shard.features != sorted(set(shard.features)):
         yield f"{shard.shard}: its features are not a sorted set"
     for name in ("rev", "number", "epoch", "inbox_seq", "rejected", "void_frames"):
@@ -60,7 +70,8 @@ def _shard_findings(shard: ShardState) -> Iterator[str]:
             yield f"{shard.shard}: {name} is negative"
 
 
-def _cache_findings(shard: ShardState, key: bytes, holder: str, ordinal: int) -> Iterator[str]:
+def _cache_findings(shard: ShardState, key: bytes, entry: CacheEntry) -> Iterator[str]:
+    holder, ordinal = entry.run, entry.action
     if not key or not holder:
         yield f"{holder}: a cache entry without a key or a run"
     run = shard.runs.get(holder)
@@ -71,8 +82,21 @@ def _cache_findings(shard: ShardState, key: bytes, holder: str, ordinal: int) ->
         yield f"{holder}: the cache refers to a{ordinal}, which is not there"
         return
     action = run.actions[ordinal]
-    if action.state != State.SUCCEEDED or action.cache_key != key:
+    scoped = scoped_key(action.cache_key, entry.project, entry.domain)
+    if action.state != State.SUCCEEDED or key not in (action.cache_key, scoped):
         yield f"{holder}: a{ordinal} did not compute the cache entry that refers to it"
+
+
+def _flight_findings(shard: ShardState, key: bytes, flight: Flight) -> Iterator[str]:
+    run = shard.runs.get(flight.run)
+    if run is None or flight.action >= len(run.actions):
+        yield f"{flight.run}: a{flight.action}, which is not there, computes a cache key"
+        return
+    action = run.actions[flight.action]
+    if action.terminal or flight_key(run, action.cache_key) != key:
+        yield f"{flight.run}: a{flight.action} is over, or computes another cache key"
+    if flight.revision > shard.flight_revision:
+        yield f"{flight.run}: the reservation of a{flight.action} has an impossible revision"
 
 
 def _run_findings(run: RunState) -> Iterator[str]:

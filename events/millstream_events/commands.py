@@ -35,6 +35,8 @@ class SubmitRun(msgspec.Struct, frozen=True, array_like=True, tag=1):
     cache_mode: int = 0
     cache_key: bytes = b""
     context: tuple[tuple[str, str], ...] = ()
+    #: Run-wide settings by name, sorted; see `state.RunState.setting`.
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 class WatchRun(msgspec.Struct, frozen=True, array_like=True, tag=2):

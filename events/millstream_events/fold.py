@@ -170,6 +170,7 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     )
     run.bundle, run.body = event.bundle, event.body
     run.labels, run.context = event.labels, event.context
+    run.settings = event.settings
     run.parent_run, run.origin = event.parent_run, event.origin
     run.deadline_ms = event.deadline_ms
     run.created_ns = place.ts_ns

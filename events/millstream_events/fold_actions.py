@@ -2,7 +2,7 @@
 
 Every rule gets the action in a state that `phases.ACCEPTS` allows, and answers whether the
 event took effect. A rule changes the action, its counters in the run and its parent, and for
-a cached success the shard's cache; nothing else.
+a cached success the shard's cache and reservations; nothing else.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +14,12 @@ from millstream_events.state import (
     ActionState,
     AttemptRecord,
     CacheEntry,
+    Flight,
     RunState,
     ShardState,
+    flight_key,
+    owner_of,
+    scoped_key,
 )
 from millstream_events.values import SYSTEM_KINDS
 
@@ -88,6 +92,28 @@ def _end(place: Place, action: ActionState, state: State) -> None:
     if action is not run.actions[0]:
         run.actions[action.parent].open_children -= 1
     count_terminal(run, state)
+    if action.cache_key and place.shard.flights:
+        _land(place, action)
+
+
+def _land(place: Place, action: ActionState) -> None:
+    """End the action's reservation of its cache key, if it has one."""
+    shard, run = place.shard, place.run
+    key = flight_key(run, action.cache_key)
+    flight = shard.flights.get(key)
+    if flight is not None and (flight.run, flight.action) == (run.id, run.ordinals[action.id]):
+        del shard.flights[key]
+
+
+def _keep(place: Place, ordinal: int, action: ActionState) -> None:
+    """Put a success into the cache; one of another project stays there for that project."""
+    run, cache = place.run, place.shard.cache
+    key = action.cache_key
+    before = cache.get(key)
+    if before is not None and (before.project, before.domain) != (run.project, run.domain):
+        cache[scoped_key(key, before.project, before.domain)] = before
+        cache.pop(scoped_key(key, run.project, run.domain), None)
+    cache[key] = CacheEntry(run.id, ordinal, action.output, place.ts_ns, run.project, run.domain)
 
 
 def _remember(
@@ -162,9 +188,7 @@ def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> 
     action.worker, action.started_ns = event.worker, event.started_ns
     _end(place, action, State.SUCCEEDED)
     if action.cache_key:
-        place.shard.cache[action.cache_key] = CacheEntry(
-            place.run.id, event.action, event.output, place.ts_ns
-        )
+        _keep(place, event.action, action)
     return True
 
 
@@ -307,6 +331,21 @@ def _streamed(place: Place, action: ActionState, event: m.StreamItem) -> bool:
     return True
 
 
+def _reserved(place: Place, action: ActionState, event: m.CacheReserved) -> bool:
+    shard, run = place.shard, place.run
+    if not action.cache_key or event.key != flight_key(run, action.cache_key):
+        return False
+    if run.aborting or owner_of(shard, event.key) is not None:
+        return False
+    shard.flights[event.key] = Flight(run.id, event.action, event.revision)
+    shard.flight_revision = max(shard.flight_revision, event.revision)
+    # Whoever waited for the key until now computes it: the queue limit counts from here.
+    if action.state == State.HELD:
+        action.state, action.ready_ns = State.READY, place.ts_ns
+        action.why_held = action.held = ""
+    return True
+
+
 def _marked(place: Place, action: ActionState, event: m.Event) -> bool:
     del place, action, event
     return True  # Shown to people; nothing is decided from it.
@@ -335,5 +374,5 @@ _RULES: Final[Mapping[type[m.Event], Callable[[Place, ActionState, Any], bool]]]
     m.DivergenceDetected: _marked,
     m.GroupOpened: _marked,
     m.GroupClosed: _marked,
-    m.CacheReserved: _marked,
+    m.CacheReserved: _reserved,
 }

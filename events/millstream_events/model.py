@@ -57,6 +57,8 @@ class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
     cache_key: bytes = b""
     #: Strings that every action of the run sees (`custom_context`).
     context: tuple[tuple[str, str], ...] = ()
+    #: Run-wide settings by name, sorted; see `state.RunState.setting`.
+    settings: tuple[tuple[str, str], ...] = ()
 
 
 class RunPaused(_Fact, frozen=True, array_like=True, tag=2):
@@ -114,7 +116,7 @@ class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):
     policy: Policy | None = None
     #: Empty: not cached.
     cache_key: bytes = b""
-    #: One of `CACHE_MODES`.
+    #: One of `values.CACHE_MODES`.
     cache_mode: int = 0
 
 
@@ -340,8 +342,9 @@ class AttemptReturned(_Fact, frozen=True, array_like=True, tag=35):
 
 
 class CacheReserved(_Fact, frozen=True, array_like=True, tag=36):
-    """The action computes the key; others with the same key wait for it."""
+    """The action computes the key, until its terminal event; others with the key wait for it."""
 
+    #: `state.flight_key` of the cache key.
     key: bytes = b""
     revision: int = 0
 
@@ -475,8 +478,6 @@ ShardEvent: TypeAlias = (
 Event: TypeAlias = RunEvent | ActionEvent | ShardEvent
 
 ACTION_KINDS: Final = ("task", "trace", "condition", "timer", "map", "graph", "childrun")
-#: `cache_mode`: 0 look up and store, 1 store only (`override`).
-CACHE_MODES: Final = (0, 1)
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):

@@ -174,6 +174,12 @@ class RunState(msgspec.Struct, array_like=True):
     voids: int = 0
     #: Why nothing may be decided for the run: a gap, a broken chain (rule F4) or a newer record.
     quarantine: str = ""
+    #: Settings of the whole run that its client chose, by name.
+    settings: tuple[tuple[str, str], ...] = ()
+
+    def setting(self, name: str) -> str:
+        """Return a setting of the whole run; empty when it was not given."""
+        return next((value for key, value in self.settings if key == name), "")
 
     @property
     def finished(self) -> bool:
@@ -202,6 +208,18 @@ class CacheEntry(msgspec.Struct, array_like=True):
     action: int
     output: Value | None
     stored_ns: int
+    #: Of the run that computed it.
+    project: str = ""
+    domain: str = ""
+
+
+class Flight(msgspec.Struct, array_like=True):
+    """The action that computes a cache key while others with the same key wait for it."""
+
+    run: str
+    action: int
+    #: Grows with each reservation of the shard.
+    revision: int
 
 
 class AgentRecord(msgspec.Struct, array_like=True):
@@ -245,6 +263,10 @@ class ShardState(msgspec.Struct, array_like=True):
     void_frames: int = 0
     #: Why this version must not lead: an unknown shard event or feature.
     unknown: str = ""
+    #: By `flight_key`: who computes it; ends with the action. Ask `owner_of`.
+    flights: dict[bytes, Flight] = {}
+    #: The highest revision of any reservation.
+    flight_revision: int = 0
 
 
 # Maps keep the order of the log, so plain encoding is canonical.
@@ -269,8 +291,10 @@ def state_hash(shard: ShardState) -> bytes:
     The xor of the runs' hashes and of one over the shard's own fields, so that a snapshot
     recomputes only what changed.
     """
-    image = msgspec.structs.replace(shard, runs={}, cache={}, seq=0, number=0)
-    content = _canonical.encode((image, sorted(shard.cache.items())))
+    # The frames of a tick go run by run, so what several runs add has no order of its own.
+    image = msgspec.structs.replace(shard, runs={}, cache={}, flights={}, seq=0, number=0)
+    flights = sorted(shard.flights.items())
+    content = _canonical.encode((image, sorted(shard.cache.items()), flights))
     total = int.from_bytes(hashlib.blake2b(content, digest_size=16).digest())
     for run in shard.runs.values():
         total ^= int.from_bytes(run_hash(run))
@@ -282,6 +306,33 @@ def collapse(run: RunState) -> None:
     assert run.finished, run.id
     run.actions = []
     run.ordinals = {}
+
+
+def scoped_key(key: bytes, project: str, domain: str) -> bytes:
+    """Return the cache key that only runs of this project and domain look under."""
+    content = b"\0".join((key, project.encode(), domain.encode()))
+    return hashlib.blake2b(content, digest_size=32).digest()
+
+
+def flight_key(run: RunState, key: bytes) -> bytes:
+    """Return the key under which an action of this run reserves the cache key `key`."""
+    return scoped_key(key, run.project, run.domain) if is_scoped(run) else key
+
+
+def is_scoped(run: RunState) -> bool:
+    """Say whether the run takes only results of its own project and domain from the cache."""
+    return run.setting("cache_scope") == "project-domain"
+
+
+def owner_of(shard: ShardState, key: bytes) -> Flight | None:
+    """Return who computes the flight key `key`, or None: nobody on whom one could wait."""
+    flight = shard.flights.get(key)
+    if flight is None:
+        return None
+    run = shard.runs.get(flight.run)
+    if run is None or not run.decidable or flight.action >= len(run.actions):
+        return None
+    return None if run.actions[flight.action].terminal else flight
 
 
 def name_key(project: str, name: str) -> str:

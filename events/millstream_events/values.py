@@ -71,6 +71,14 @@ WORKER_THREAD: Final = 1
 WORKER_ALONE: Final = 2
 
 
+#: `cache_mode`: look up and store; store only (`override`); look up and store, while one action
+#: computes the key and the others wait for it (`serialize`).
+CACHE_LOOK_UP: Final = 0
+CACHE_STORE_ONLY: Final = 1
+CACHE_SERIALIZED: Final = 2
+CACHE_MODES: Final = (CACHE_LOOK_UP, CACHE_STORE_ONLY, CACHE_SERIALIZED)
+
+
 class Policy(msgspec.Struct, frozen=True, array_like=True):
     """How an action is to be run and retried; frozen into the event that requests it.
 
@@ -106,6 +114,8 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     #: Of a root: actions of its run that may be dispatched at once; those that wait for
     #: children do not count.
     actions_max: int = 0
+    #: A cached result older than this is computed anew.
+    cache_max_age_ms: int = 0
 
 
 DEFAULT_POLICY: Final = Policy()

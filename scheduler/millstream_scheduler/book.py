@@ -8,10 +8,10 @@ leader starts with nothing else.
 from collections.abc import Mapping
 from typing import Final
 
-from millstream_events.ids import Token, token_of
+from millstream_events.ids import Digest, Token, token_of
 from millstream_events.phases import State
 from millstream_events.reports import JournalEntry
-from millstream_events.state import ActionState, RunState, ShardState
+from millstream_events.state import ActionState, RunState, ShardState, flight_key
 from millstream_events.values import Selector
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.fairness import RANK_EVICTED, RANK_NEW, RANK_RETRY, FairQueue, Ready
@@ -20,6 +20,8 @@ from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers
 
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
+#: Blobs of which is remembered whether they were there.
+BLOBS_SEEN_MAX: Final = 4096
 
 
 class ReadyClass:
@@ -58,6 +60,11 @@ class Book:
         self.aside: dict[str | tuple[str, int], list[Ready]] = {}
         #: Agents with live attempts that have not introduced themselves to this leader.
         self.unclaimed: set[str] = set()
+        #: Held actions that wait for another to compute their cache key, in order of arrival.
+        self.waiting: dict[bytes, dict[tuple[str, int], None]] = {}
+        #: Blobs of cached results: who waits for a look at them, and what the last one showed.
+        self.looking: dict[Digest, dict[tuple[str, int], None]] = {}
+        self.blobs_seen: dict[Digest, tuple[int, bool]] = {}
         #: Runs whose actions may be let go of once their last frame is durable.
         self.finished: list[str] = []
         #: What runs recover from, by the run that they name; kept while such a run is open.
@@ -230,7 +237,19 @@ def rebuild(
     for run in state.runs.values():
         if run.decidable and run.actions:
             _rebuild_run(book, run)
+    for key, waiting in book.waiting.items():
+        book.waiting[key] = dict.fromkeys(sorted(waiting, key=lambda each: _asked(state, each)))
     return book
+
+
+def _asked(state: ShardState, each: tuple[str, int]) -> tuple[int, str, int]:
+    run, ordinal = each
+    return state.runs[run].actions[ordinal].requested_ns, run, ordinal
+
+
+def waits_for_cache(action: ActionState) -> bool:
+    """Say whether the action is held until another one has computed its cache key."""
+    return action.state == State.HELD and action.why_held == "cache"
 
 
 def _rebuild_run(book: Book, run: RunState) -> None:
@@ -245,7 +264,10 @@ def _rebuild_run(book: Book, run: RunState) -> None:
             book.unclaimed.add(action.agent)
             if book.counts(action):
                 book.note_busy(run, ordinal, 1)
-        if action.state in (State.READY, State.HELD):
+        if waits_for_cache(action):
+            key = flight_key(run, action.cache_key)
+            book.waiting.setdefault(key, {})[run.id, ordinal] = None
+        elif action.state in (State.READY, State.HELD):
             if not run.paused:
                 book.make_ready(run, ordinal)
         elif action.state in (State.BACKOFF, State.WAITING) and action.due_ms:

@@ -10,9 +10,11 @@ from typing import Final
 import msgspec
 
 from millstream_events.commands import ClientBatch
+from millstream_events.ids import Digest
 from millstream_events.model import ShardEvent
 from millstream_events.reports import AgentBatch
 from millstream_scheduler.book import Book
+from millstream_scheduler.caching import hear_blobs, wake
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
@@ -43,6 +45,8 @@ class Inputs(msgspec.Struct):
     sources: Mapping[str, Reading] = {}
     #: Events of the shard itself that its own process reports: snapshots.
     notes: Sequence[ShardEvent] = ()
+    #: Answers to `Effects.blobs`: is the blob there?
+    blobs: tuple[tuple[Digest, bool], ...] = ()
     #: Too many bytes or ticks are unacknowledged.
     overloaded: bool = False
     #: `<node>#<pid>` of the leader.
@@ -83,10 +87,12 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
         book.drop_unused(run)
     for note in inputs.notes:
         turn.record_shard(note)
+    hear_blobs(turn, inputs.blobs)
     if inputs.adoption_over:
         give_up_unclaimed(turn)
     fire_timers(turn)
     if inputs.look_round:
         check_silence(turn)
         hold_unmatched(turn)
+    wake(turn)
     return turn, place(turn)

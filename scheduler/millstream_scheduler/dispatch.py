@@ -7,7 +7,7 @@ from millstream_events.phases import State
 from millstream_events.reports import JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_scheduler.assign import assign
-from millstream_scheduler.book import ReadyClass
+from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.placement import Seat, choose, matches
 from millstream_scheduler.requests import journal
@@ -64,6 +64,8 @@ def _still_ready(run: RunState, ready: Ready) -> bool:
     if not run.decidable or run.paused or ready.ordinal >= len(run.actions):
         return False
     action = run.actions[ready.ordinal]
+    if waits_for_cache(action):
+        return False
     return action.attempt == ready.attempt and action.state in (State.READY, State.HELD)
 
 

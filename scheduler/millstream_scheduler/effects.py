@@ -9,13 +9,21 @@ acknowledgement; it decides nothing (design: architecture.md 2.5).
 from collections import defaultdict
 
 from millstream_events.commands import Reply
+from millstream_events.ids import Digest
 from millstream_events.reports import Order
 
 
 class Effects:
     """Messages of one tick, by receiver, in order."""
 
-    __slots__ = ("acks", "agents_durable", "agents_now", "clients_durable", "clients_now")
+    __slots__ = (
+        "acks",
+        "agents_durable",
+        "agents_now",
+        "blobs",
+        "clients_durable",
+        "clients_now",
+    )
 
     def __init__(self) -> None:
         self.agents_now: defaultdict[str, list[Order]] = defaultdict(list)
@@ -24,3 +32,5 @@ class Effects:
         self.clients_durable: defaultdict[str, list[Reply]] = defaultdict(list)
         #: Highest report number of each agent that this tick's frames cover.
         self.acks: dict[str, int] = {}
+        #: Are these in the blob store? Answered in a later tick's `Inputs.blobs`.
+        self.blobs: set[Digest] = set()

@@ -24,9 +24,9 @@ from millstream_events.ids import is_run_id
 from millstream_events.names import name_flaw
 from millstream_events.phases import State
 from millstream_events.state import RunState, name_key
+from millstream_scheduler.caching import in_force, look_up, resume
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
-from millstream_scheduler.requests import look_up
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
 from millstream_scheduler.turn import Turn
@@ -103,13 +103,16 @@ def _submit(
         _refuse(turn, client, command, missing.code, missing.reason, wait_ms)
         return
     run = turn.state.runs[run_id] = RunState(run_id)
-    turn.record(run, _created(client, command, run_id))
+    cache_key, cache_mode = in_force(command.settings, command.cache_key, command.cache_mode)
+    turn.record(run, _created(client, command, run_id, cache_key, cache_mode))
     turn.book.open_run(run)
     _accept(turn, client, command.command, run)
     look_up(turn, run, 0)
 
 
-def _created(client: str, command: SubmitRun, run_id: str) -> m.RunCreated:
+def _created(
+    client: str, command: SubmitRun, run_id: str, cache_key: bytes, cache_mode: int
+) -> m.RunCreated:
     return m.RunCreated(
         0,
         source=command.command,
@@ -126,9 +129,10 @@ def _created(client: str, command: SubmitRun, run_id: str) -> m.RunCreated:
         who=command.who or client,
         origin=command.origin,
         deadline_ms=command.deadline_ms,
-        cache_mode=command.cache_mode,
-        cache_key=command.cache_key,
+        cache_mode=cache_mode,
+        cache_key=cache_key,
         context=command.context,
+        settings=command.settings,
     )
 
 
@@ -211,7 +215,7 @@ def _resume(turn: Turn, client: str, command: ResumeRun) -> None:
         turn.record(run, event)
         for ordinal, action in enumerate(run.actions):
             if action.state in (State.READY, State.HELD):
-                turn.book.make_ready(run, ordinal)
+                resume(turn, run, ordinal)
     _accept(turn, client, command.command, run)
 
 

@@ -21,10 +21,11 @@ from millstream_events.endpoint import Endpoint
 from millstream_events.ids import is_run_id
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
-from millstream_events.ports import Bus, Clock, EventLog
+from millstream_events.ports import BlobStore, Bus, Clock, EventLog
 from millstream_events.reports import AgentBatch
 from millstream_events.state import collapse
 from millstream_scheduler.appender import Appender
+from millstream_scheduler.blob_look import BlobLook
 from millstream_scheduler.book import Book
 from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide
 from millstream_scheduler.effects import Effects
@@ -69,6 +70,7 @@ class Leader:
         event_log: EventLog,
         bus: Bus,
         clock: Clock,
+        blobs: BlobStore,
         *,
         endpoint: Endpoint,
         node: str,
@@ -101,6 +103,7 @@ class Leader:
         self._awaiting: dict[str, list[ClientBatch]] = {}
         #: What has been read for submissions that the next ticks will hear.
         self._sources: dict[str, Reading] = {}
+        self._blobs = BlobLook(blobs, self._wake)
         self._gated: deque[_Gated] = deque()
         self._scheduled = False
         #: A tick was due and had to wait for the log.
@@ -142,6 +145,7 @@ class Leader:
         self._appender.stop()
         self._speaker.stop()
         self._reader.stop()
+        self._blobs.stop()
         for timer in (self._timer, self._announcer):
             if timer is not None:
                 timer.cancel()
@@ -320,6 +324,7 @@ class Leader:
             self._commands[:_BATCHES_MAX],
             self._take_sources(self._commands[:_BATCHES_MAX]) if self._sources else {},
             self._notes,
+            self._blobs.take(),
             overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
             node=self._node,
             look_round=look_round,
@@ -350,6 +355,7 @@ class Leader:
             self.events_written += sum(frame.events for frame in frames)
             self._appender.append(frames)
         effects = turn.effects
+        self._blobs.look_for(effects.blobs)
         for agent, orders in effects.agents_now.items():
             self._speaker.tell_agent(agent, orders)
         for client, replies in effects.clients_now.items():

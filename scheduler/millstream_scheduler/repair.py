@@ -7,6 +7,7 @@ two of them. What was decided in the lost ones is decided again here, before any
 from millstream_events.phases import State
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
+from millstream_scheduler.caching import take_up
 from millstream_scheduler.outcomes import (
     abort_below,
     abort_open,
@@ -14,7 +15,7 @@ from millstream_scheduler.outcomes import (
     finish_run,
     settle_failure,
 )
-from millstream_scheduler.requests import recover
+from millstream_scheduler.recovery import recover
 from millstream_scheduler.turn import Turn
 
 
@@ -27,6 +28,7 @@ def repair(turn: Turn) -> None:
         for ordinal in range(len(run.actions)):
             _repair_action(turn, run, ordinal)
         finish_run(turn, run)
+    take_up(turn)
 
 
 def _repair_action(turn: Turn, run: RunState, ordinal: int) -> None:

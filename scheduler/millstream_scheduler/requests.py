@@ -21,7 +21,8 @@ from millstream_events.reports import (
 from millstream_events.state import RunState
 from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
-from millstream_scheduler.outcomes import abort_action, action_ended, release_to_parent
+from millstream_scheduler.caching import in_force, look_up
+from millstream_scheduler.outcomes import abort_action, release_to_parent
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.timers import Due
@@ -80,6 +81,7 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         turn.order_now(agent, refusal)
         return
     ordinal = len(run.actions)
+    cache_key, cache_mode = in_force(run.settings, request.cache_key, request.cache_mode)
     effective = turn.record(
         run,
         m.ActionRequested(
@@ -95,8 +97,8 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
             group=request.group,
             k=request.k,
             policy=request.policy,
-            cache_key=request.cache_key,
-            cache_mode=request.cache_mode,
+            cache_key=cache_key,
+            cache_mode=cache_mode,
         ),
     )
     assert effective, (run.id, ordinal)
@@ -106,58 +108,6 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     fresh = not request.cache_key and not reuses(run.origin)
     if not (request.eager and fresh and adopt(turn, agent, run, ordinal, request)):
         look_up(turn, run, ordinal)
-
-
-def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
-    """Take a new action's outcome from the run recovered or the cache, or make it ready."""
-    action = run.actions[ordinal]
-    if ordinal and recover(turn, run, ordinal):
-        return
-    if action.cache_key and action.cache_mode == 0:
-        hit = turn.state.cache.get(action.cache_key)
-        if hit is not None:
-            turn.record(
-                run,
-                m.CacheHit(
-                    ordinal,
-                    0,
-                    action.last_rev,
-                    key=action.cache_key,
-                    source_run=hit.run,
-                    source_action=hit.action,
-                    output=hit.output,
-                ),
-            )
-            action_ended(turn, run, ordinal)
-            return
-    if not run.paused:
-        turn.book.make_ready(run, ordinal)
-
-
-def recover(turn: Turn, run: RunState, ordinal: int) -> bool:
-    """End a new action with the outcome that it had in the run that this one recovers.
-
-    Returns:
-        False if there is none: the run recovers nothing, the action did not succeed there, or
-        it is to be executed again.
-    """
-    action = run.actions[ordinal]
-    before = turn.book.success_before(run, action.id)
-    if before is None:
-        return False
-    turn.record(
-        run,
-        m.ActionRecovered(
-            ordinal,
-            0,
-            action.last_rev,
-            source_run=before.run,
-            source_action=before.action,
-            output=before.output,
-        ),
-    )
-    action_ended(turn, run, ordinal)
-    return True
 
 
 def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:

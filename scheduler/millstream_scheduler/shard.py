@@ -85,6 +85,7 @@ class ShardOwner:
                 event_log,
                 self._connection.bus,
                 self._clock,
+                self._connection.blobs,
                 endpoint=self._config.endpoint,
                 node=f"{self._config.node}#{os.getpid()}",
             )

@@ -10,7 +10,7 @@ from millstream_events import model as m
 from millstream_events.fold import apply, apply_shard
 from millstream_events.reports import Order
 from millstream_events.seal import Sealed, seal
-from millstream_events.state import RunState
+from millstream_events.state import RunState, flight_key
 from millstream_scheduler.book import Book
 from millstream_scheduler.effects import Effects
 
@@ -30,8 +30,12 @@ class Turn:
         self._events: defaultdict[str, list[m.Event]] = defaultdict(list)
         self._shard_events: list[m.Event] = []
         self._frames: list[Sealed] = []
-        #: Cache keys written by events not sealed yet, and the run that wrote each.
-        self._keys: dict[bytes, str] = {}
+        #: Cache keys that events not sealed yet write or read, and the run that does (`*`:
+        #: several).
+        self._written: dict[bytes, str] = {}
+        self._read: dict[bytes, str] = {}
+        #: Reserved cache keys whose owner has ended in this tick.
+        self.landed: list[bytes] = []
         #: Every event of the tick, in order.
         self.recorded: list[m.Event] = []
         self.effects = Effects()
@@ -45,11 +49,13 @@ class Turn:
             parent_of = run.actions[event.action].parent if known else 0
         was_parent = bool(run.actions) and book.counts(run.actions[parent_of])
         was = known and book.counts(run.actions[event.action])
-        if known and isinstance(event, m.AttemptSucceeded):
-            self._claim(run, run.actions[event.action].cache_key)
+        key = run.actions[event.action].cache_key if known else b""
+        flight = self._touch(run, event, key) if key else b""
         effective = apply(self.state, run, event, self.now_ns)
         self._events[run.id].append(event)
         self.recorded.append(event)
+        if flight and flight not in self.state.flights:
+            self.landed.append(flight)
         if event.action < len(run.actions):
             delta = book.counts(run.actions[event.action]) - was
             if delta:
@@ -74,19 +80,31 @@ class Turn:
         self._frames += seal(self.state, self._events, self._shard_events, now_ns=self.now_ns)
         self._events.clear()
         self._shard_events.clear()
-        self._keys.clear()
+        self._written.clear()
+        self._read.clear()
 
-    def _claim(self, run: RunState, key: bytes) -> None:
-        """Keep the order of writes to one cache key.
+    def _touch(self, run: RunState, event: m.Event, key: bytes) -> bytes:
+        """Keep the order of what two runs do with one cache key; return who computes it.
 
-        A tick's frames go run by run, so what two runs write to the shard's own state would
-        replay in another order than it was decided in: the first one's frames are closed.
+        A tick's frames go run by run, so what two runs write to the shard's own state, or what
+        one reads of the other, would be in the log in another order than it was decided in:
+        the first one's frames are closed.
+
+        Returns:
+            The flight key if somebody computes it; else nothing.
         """
-        if not key:
-            return
-        if self._keys.get(key, run.id) != run.id:
-            self._seal()
-        self._keys[key] = run.id
+        flight = flight_key(run, key)
+        owner = self.state.flights.get(flight)
+        computes = owner is not None and (owner.run, owner.action) == (run.id, event.action)
+        if computes or isinstance(event, _CACHE_WRITES):
+            if self._written.get(key, run.id) != run.id or self._read.get(key, run.id) != run.id:
+                self._seal()
+            self._written[key] = run.id
+        elif isinstance(event, _CACHE_READS):
+            if self._written.get(key, run.id) != run.id:
+                self._seal()
+            self._read[key] = run.id if self._read.get(key, run.id) == run.id else "*"
+        return flight if owner is not None else b""
 
     def order_now(self, agent: str, order: Order) -> None:
         """Tell an agent at the end of the tick."""
@@ -97,4 +115,6 @@ class Turn:
         self.effects.agents_durable[agent].append(order)
 
 
+_CACHE_WRITES = (m.AttemptSucceeded, m.ActionFinished, m.CacheReserved)
+_CACHE_READS = (m.CacheHit, m.ActionHeld)
 _BIRTHS = (m.ActionRequested, m.TraceRecorded, m.TimerSet, m.ConditionOpened)

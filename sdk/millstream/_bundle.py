@@ -6,6 +6,7 @@ go by name; a script's own file goes as `main`, and the worker loads it the way
 multiprocessing does, as `__mp_main__`. Only what no file holds (a REPL, a notebook) is pickled.
 """
 
+import contextlib
 import functools
 import gzip
 import io
@@ -336,13 +337,19 @@ def pickle_task(task: object, function: FunctionType) -> bytes:
         ) from exc
 
 
-def _culprit(function: FunctionType) -> str:
-    """Return the first global or closure variable of `function` that cannot be pickled."""
+def used_by(function: FunctionType) -> dict[str, object]:
+    """Return the globals and closure variables that a function uses; one without a value is not."""
     names = dict.fromkeys(_names_used(function.__code__))
     used = {name: function.__globals__[name] for name in names if name in function.__globals__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        used[name] = cell.cell_contents
-    for name, value in used.items():
+        with contextlib.suppress(ValueError):
+            used[name] = cell.cell_contents
+    return used
+
+
+def _culprit(function: FunctionType) -> str:
+    """Return the first global or closure variable of `function` that cannot be pickled."""
+    for name, value in used_by(function).items():
         try:
             dump(value)
         except Exception:  # noqa: BLE001 - pickle calls the value's own code

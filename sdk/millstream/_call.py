@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from millstream._bundle import pickle_task
-from millstream._cache import Cache, cache_key
+from millstream._cache import Cache, cache_key, hash_of_inputs
 from millstream._context import ActionContext, Call, current
 from millstream._failures import exception_of
 from millstream._group import group_here
@@ -70,6 +70,9 @@ class CalledTask(Protocol):
 
     @property
     def cache(self) -> Cache: ...
+
+    @property
+    def cache_version(self) -> str: ...
 
     @property
     def max_inline_io_bytes(self) -> int: ...
@@ -189,8 +192,8 @@ def encode_call(
     codec, content = ("", None) if encoded is None else encoded
     what = f"the inputs of {task.name}"
     check_inline_bytes(content, task.max_inline_io_bytes, what, aside_bytes=sink.aside_bytes)
-    hash_ = inputs_hash(content)
-    key, mode = cache_key(task, content, hash_)
+    hash_ = hash_of_inputs(task, content)
+    key, mode = cache_key(task, hash_)
     return Request(task, task.ref(), content, codec, hash_, group, task.policy(), key, mode, sink)
 
 

@@ -11,7 +11,7 @@ import functools
 import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from millstream import _rerun
 from millstream._client import Client
@@ -30,13 +30,14 @@ from millstream_events.names import name_flaw
 
 P = ParamSpec("P")
 R = TypeVar("R")
+CacheLookupScope: TypeAlias = Literal["global", "project-domain"]
 
 #: Set by a worker while it loads a script again; see `millstream_executor.loader`.
 _LOADING_VARIABLE: Final = "MILLSTREAM_LOADING"
 #: Parameters of `flyte.with_runcontext` that have no effect here.
 _FLYTE_OPTIONS: Final = frozenset(
     {
-        "annotations", "cache_lookup_scope", "copy_bundle_to", "debug", "dry_run",
+        "annotations", "copy_bundle_to", "debug", "dry_run",
         "interruptible", "log_format", "log_level", "notifications",
         "preserve_original_types", "reset_root_logger", "run_base_dir",
         "run_start_time", "service_account", "sync_local_sys_paths", "tracked",
@@ -211,12 +212,18 @@ async def fork(run: str | Run[Any], /, task_template: Task[..., R], **inputs: An
 
 
 def _check_options(
-    mode: str | None, names: Mapping[str, str | None], others: Mapping[str, object]
+    mode: str | None,
+    scope: str,
+    names: tuple[str | None, str | None, str | None],
+    others: Mapping[str, object],
 ) -> None:
     """Refuse what cannot be used, and warn of what has no effect."""
     if mode not in (None, "remote", "local"):
         raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
-    for parameter, given_name in names.items():
+    scopes = get_args(CacheLookupScope)
+    if scope not in scopes:
+        raise ValueError(f"cache_lookup_scope must be one of {scopes}, not {scope!r}")
+    for parameter, given_name in zip(("name", "project", "domain"), names, strict=True):
         if given_name and (flaw := name_flaw(given_name)):
             raise ValueError(f"{parameter} must {flaw}")
     unknown = sorted(others.keys() - _FLYTE_OPTIONS)
@@ -245,6 +252,7 @@ def with_runcontext(
     queue: str | None = None,
     overwrite_cache: bool = False,
     disable_run_cache: bool = False,
+    cache_lookup_scope: CacheLookupScope = "global",
     custom_context: Mapping[str, str] | None = None,
     deadline: float | timedelta | None = None,
     timeout: float | timedelta | None = None,
@@ -264,8 +272,9 @@ def with_runcontext(
         env_vars: Added to those of the root task.
         labels: For finding runs.
         queue: Instead of the root task's own.
-        overwrite_cache: Run the root task though its result is cached.
-        disable_run_cache: Neither look the root task up nor store its result.
+        overwrite_cache: Run every action though its result is cached, and store what it gives.
+        disable_run_cache: Neither look up nor store the result of any action.
+        cache_lookup_scope: `project-domain`: reuse only what the run's own have computed.
         custom_context: Strings that all actions of the run see.
         deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
         timeout: The same, under Flyte's other word for it.
@@ -279,13 +288,12 @@ def with_runcontext(
         ValueError: An unknown mode, or `hybrid`; an unfit name; a concurrency of 1 or below 0.
         TypeError: An unknown parameter.
     """
-    _check_options(mode, {"name": name, "project": project, "domain": domain}, others)
+    _check_options(mode, cache_lookup_scope, (name, project, domain), others)
     options = RunOptions(
         mode=mode or "", name=name or "", project=project or "", domain=domain or "",
-        env_vars=dict(env_vars or {}),
-        labels=dict(labels or {}),
-        queue=queue or "", overwrite_cache=overwrite_cache,
-        disable_run_cache=disable_run_cache,
+        env_vars=dict(env_vars or {}), labels=dict(labels or {}), queue=queue or "",
+        overwrite_cache=overwrite_cache, disable_run_cache=disable_run_cache,
+        cache_lookup_scope=cache_lookup_scope,
         custom_context=dict(custom_context or {}),
         deadline_ms=_limit_ms(deadline, timeout),
         raw_data_path=raw_data_path or "",

@@ -70,6 +70,7 @@ async def open_local() -> LocalCluster:
         event_log,
         connection.bus,
         clock,
+        connection.blobs,
         endpoint=endpoint,
         node=f"local#{os.getpid()}",
     )

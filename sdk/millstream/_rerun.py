@@ -14,17 +14,24 @@ from typing import Any, Final, TypeVar, cast
 import msgspec
 
 from millstream import _values
-from millstream._cache import cache_key
+from millstream._cache import cache_key, hash_of_inputs
 from millstream._client import Client, new_command_id, settle
 from millstream._init import Installation, installation
 from millstream._known import known_task
 from millstream._reader import RunHistory, read_run, resolve_run
 from millstream._run import Run, sink_of
-from millstream._submit import RunOptions, Submission, policy_with, prepare, store_uploads
+from millstream._submit import (
+    RunOptions,
+    Submission,
+    policy_with,
+    prepare,
+    settings_of,
+    store_uploads,
+)
 from millstream._task import Task
 from millstream._unsupported import MillstreamWarning
 from millstream._values_sink import Sink
-from millstream._values_wire import hash_bytes, inputs_hash
+from millstream._values_wire import hash_bytes
 from millstream.errors import RuntimeUserError
 from millstream_events.codec import encode
 from millstream_events.commands import Accepted, RunReleased, ShardDescribed, SubmitRun
@@ -69,7 +76,6 @@ async def rerun(
     forced = forced_ids(state, force_rerun_actions or ())
     origin = Origin(state.id, "recover" if recover else "rerun", forced)
     policy = policy_with(action.rules, options)
-    cached = bool(key) and not options.disable_run_cache
     command = SubmitRun(
         command=new_command_id(),
         run=client.new_run_id(),
@@ -85,9 +91,10 @@ async def rerun(
         who=client.who,
         origin=origin,
         deadline_ms=options.deadline_ms or state.deadline_ms,
-        cache_mode=1 if options.overwrite_cache else action.cache_mode,
-        cache_key=key if cached else b"",
+        cache_mode=action.cache_mode,
+        cache_key=key,
         context=tuple(sorted({**dict(state.context), **options.custom_context}.items())),
+        settings=settings_of(options),
     )
     submission = Submission(command, tuple(uploads), None, sink)
     return await _submit(client, submission, known_task(action.task))
@@ -239,7 +246,7 @@ async def _changed(
         items[name] = msgspec.Raw(item)
         codec = item_codec if item_codec == _values.CODEC_PICKLE else codec
     content = msgspec.msgpack.encode(items)
-    key = b"" if task is None else cache_key(task, content, inputs_hash(content))[0]
+    key = b"" if task is None else cache_key(task, hash_of_inputs(task, content))[0]
     if len(content) <= INLINE_BYTES_MAX:
         return Inline(codec, content), [], key
     return Blob(digest_of(content), len(content), codec), [content], key

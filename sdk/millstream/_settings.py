@@ -84,6 +84,7 @@ class TaskSettings:
             selector=selector_of(self.pool),
             idempotent=self.idempotent,
             env_vars=tuple(sorted(self.env_vars.items())),
+            cache_max_age_ms=self.cache.max_age_ms,
         )
 
 

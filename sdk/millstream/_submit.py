@@ -42,6 +42,7 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     queue: str = ""
     overwrite_cache: bool = False
     disable_run_cache: bool = False
+    cache_lookup_scope: str = "global"
     custom_context: Mapping[str, str] = {}
     #: Of the whole run; 0: none.
     deadline_ms: int = 0
@@ -100,7 +101,6 @@ def prepare(
     policy = policy_with(request.policy, options)
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
-    cached = bool(request.cache_key) and not options.disable_run_cache
     command = SubmitRun(
         command=new_command_id(),
         run=run,
@@ -125,9 +125,10 @@ def prepare(
         labels=tuple(sorted(options.labels.items())),
         who=client.who,
         deadline_ms=options.deadline_ms,
-        cache_mode=1 if options.overwrite_cache else request.cache_mode,
-        cache_key=request.cache_key if cached else b"",
+        cache_mode=request.cache_mode,
+        cache_key=request.cache_key,
         context=tuple(sorted({**options.custom_context, **context}.items())),
+        settings=settings_of(options),
     )
     return Submission(command, tuple(uploads), code.bundle, request.sink)
 
@@ -141,6 +142,18 @@ def _places(
         return RawDataPath(path=place.raw_root), {}
     path = from_root(asked or join(place.settings.raw_data_path, run))
     return RawDataPath(path=path if asked else from_root(place.raw_root)), {CONTEXT_KEY: path}
+
+
+def settings_of(options: RunOptions) -> tuple[tuple[str, str], ...]:
+    """Return what was chosen for every action of the run; what is as usual is left out."""
+    settings: dict[str, str] = {}
+    if options.overwrite_cache:
+        settings["cache"] = "overwrite"
+    if options.disable_run_cache:
+        settings["cache"] = "disable"
+    if options.cache_lookup_scope != "global":
+        settings["cache_scope"] = options.cache_lookup_scope
+    return tuple(sorted(settings.items()))
 
 
 def policy_with(policy: Policy, options: RunOptions) -> Policy:

@@ -15,13 +15,20 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from millstream import _call
-from millstream._cache import Cache, CacheRequest, cache_from_request
+from millstream._cache import (
+    Cache,
+    CacheRequest,
+    VersionParameters,
+    cache_from_request,
+    get_default_policies,
+)
 from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import task_identity
 from millstream._native import TaskInterface
 from millstream._nearest import unknown_name
+from millstream._pickled_version import pickled_version
 from millstream._pickling import MAIN_MODULES
 from millstream._pool import Pool
 from millstream._resources import Resources
@@ -138,6 +145,15 @@ class Task(Generic[P, R]):
         return self.settings.retries
 
     @property
+    def cache_version(self) -> str:
+        """Version that results are kept under.
+
+        Raises:
+            ValueError: A cache policy failed.
+        """
+        return self._cache_version
+
+    @property
     def max_inline_io_bytes(self) -> int:
         """Most that the inputs, or the outputs, of one call may take, encoded."""
         return self.settings.max_inline_io_bytes
@@ -206,6 +222,14 @@ class Task(Generic[P, R]):
         module = self.func.__module__
         main = module in MAIN_MODULES
         return TaskRef(self.name, "__main__" if main else module, self.func.__qualname__, identity)
+
+    @functools.cached_property
+    def _cache_version(self) -> str:
+        cache = self.cache
+        version = cache.get_version(VersionParameters(self.func, self.environment.image))
+        # By value travels more than the body; but what a user has chosen is what counts.
+        chosen = cache.version_override is not None or cache.policies != get_default_policies()
+        return version if self.by_name or chosen else version + pickled_version(self.func)
 
     @functools.cached_property
     def _policy(self) -> Policy:
@@ -294,7 +318,7 @@ class Task(Generic[P, R]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what follows from the function is worked out again."""
-        derived = ("_interface", "_by_name", "_ref", "_policy", "__wrapped__")
+        derived = ("_interface", "_by_name", "_ref", "_policy", "_cache_version", "__wrapped__")
         return {name: value for name, value in vars(self).items() if name not in derived}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from millstream_events.ids import chain_hash
 from millstream_events.model import CHAIN_START
 from millstream_events.ports import LogEntry
 from millstream_events.subjects import SHARD_KEY
-from millstream_events.values import ErrorRecord, Inline, Policy, TaskRef
+from millstream_events.values import CACHE_SERIALIZED, ErrorRecord, Inline, Policy, TaskRef
 
 RUN = "lo00-00000001-00000001"
 OTHER = "lo00-00000002-00000002"
@@ -169,6 +169,7 @@ HEAD = [created(), sent(0)]
 TAIL = [won(0), over()]
 RETRYING = [created(policy=retrying()), sent(0)]
 CACHED = {"cache_key": b"key"}
+SERIAL = {"cache_key": b"key", "cache_mode": CACHE_SERIALIZED}
 
 
 def invariants(entries: list[LogEntry], *, quiescent: bool = True) -> set[str]:

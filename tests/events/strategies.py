@@ -12,7 +12,7 @@ from millstream_events.fold import apply, apply_shard
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import ACCEPTS, Phase, State
 from millstream_events.ports import LogEntry
-from millstream_events.state import RunState, ShardState
+from millstream_events.state import RunState, ShardState, flight_key
 from millstream_events.subjects import SHARD_KEY
 from millstream_events.values import Blob, ErrorRecord, Inline, Origin, Policy, TaskRef, Usage
 
@@ -59,7 +59,7 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "run": st.sampled_from([RUN, OTHER, ""]),
     "agent": st.sampled_from(["", "agent-1"]),
     "name": st.sampled_from(["", "alias"]),
-    "settings": st.sampled_from([(), (("queue", 3),)]),
+    "settings": st.sampled_from([(), (("cache_scope", "project-domain"),)]),
     "features": st.sampled_from([(), ("x", "a")]),
     "expected": st.sampled_from([(), (b"id-1",)]),
     "figures": st.sampled_from([(), (("limit_bytes", 5),)]),
@@ -100,6 +100,9 @@ def _pool_of(kind: msgspec.inspect.Type) -> st.SearchStrategy[object]:
 def events_of(kind: type[m.Event]) -> st.SearchStrategy[m.Event]:
     """Return a strategy of events of one type."""
     fields = msgspec.inspect.type_info(kind).fields
+    if kind is m.ConfigApplied:
+        settings = st.sampled_from([(), (("queue", 3),)])
+        return st.builds(kind, action=_SMALL, version=_LARGE, settings=settings)
     return st.builds(kind, **{field.name: _pool(field) for field in fields})
 
 
@@ -176,7 +179,8 @@ class MadLeader:
         """Apply one event live."""
         if key in self._archived:
             return  # A run's id is never used again.
-        if isinstance(event, m.RunCreated | m.AttemptSucceeded):
+        computes = any(flight.run == key for flight in self.shard.flights.values())
+        if isinstance(event, m.RunCreated | m.AttemptSucceeded | m.CacheReserved) or computes:
             # Names and cached values are shared by runs, and frames replay in the order in
             # which they are written: what two runs write there must be in that order too.
             self.flush()
@@ -236,6 +240,8 @@ def at_target(run: RunState, ordinal: int, event: m.Event) -> m.Event:
         fields["attempt"] = action.attempt + 1
     elif isinstance(event, m.AttemptDispatched):
         fields["token"] = b"new-%d" % run.rev
+    elif isinstance(event, m.CacheReserved):
+        fields["key"] = flight_key(run, action.cache_key)
     elif isinstance(event, m.StreamItem):
         fields["index"] = action.streamed
     elif isinstance(event, m.TimerFired) and action.kind in ("timer", "condition"):

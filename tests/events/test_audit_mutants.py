@@ -10,6 +10,7 @@ from log_builder import (
     OUTPUT,
     RETRYING,
     RUN,
+    SERIAL,
     TAIL,
     LogBuilder,
     again,
@@ -329,6 +330,73 @@ MUTANTS = {
             [asked(1, **CACHED), sent(1)],
             [won(1), asked(2, cache_key=b"other")],
             [m.CacheHit(2, key=b"key", source_run=RUN, source_action=1, output=OUTPUT), *TAIL],
+        ],
+    ),
+    "a cache hit whose source computed another key": (
+        "I23",
+        [
+            HEAD,
+            [asked(1, **CACHED), sent(1), asked(2), sent(2)],
+            [won(1), won(2), asked(3, **CACHED)],
+            [m.CacheHit(3, key=b"key", source_run=RUN, source_action=2, output=OUTPUT), *TAIL],
+        ],
+    ),
+    # I24 single flight
+    "two reservations of one key": (
+        "I24",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.CacheReserved(1, key=b"key", revision=1), sent(1)],
+            [asked(2, **SERIAL), m.CacheReserved(2, key=b"key", revision=2)],
+            [sent(2), won(1), won(2), *TAIL],
+        ],
+    ),
+    "a reservation that is older than the last one": (
+        "I24",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.CacheReserved(1, key=b"key", revision=5), sent(1)],
+            [failed(1), ended(1)],
+            [asked(2, **SERIAL), m.CacheReserved(2, key=b"key", revision=5), sent(2)],
+            [won(2), *TAIL],
+        ],
+    ),
+    "a reservation of a key that is not the action's": (
+        "I24",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.CacheReserved(1, key=b"other", revision=1), sent(1)],
+            [won(1), *TAIL],
+        ],
+    ),
+    "an action that runs while it waits for another": (
+        "I24",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.CacheReserved(1, key=b"key", revision=1), sent(1)],
+            [asked(2, **SERIAL), m.ActionHeld(2, why="cache", reason="a1"), sent(2)],
+            [won(1), won(2), *TAIL],
+        ],
+    ),
+    # I25 no waiting on the dead
+    "an action that waits for nobody": (
+        "I25",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.ActionHeld(1, why="cache", reason="a2")],
+            [m.CacheReserved(1, key=b"key", revision=1), sent(1)],
+            [won(1), *TAIL],
+        ],
+    ),
+    "an action that waits on after the owner's end": (
+        "I25",
+        [
+            HEAD,
+            [asked(1, **SERIAL), m.CacheReserved(1, key=b"key", revision=1), sent(1)],
+            [asked(2, **SERIAL), m.ActionHeld(2, why="cache", reason="a1")],
+            [failed(1), ended(1)],
+            [m.CacheReserved(2, key=b"key", revision=2), sent(2)],
+            [won(2), *TAIL],
         ],
     ),
     # I26 the run's outcome

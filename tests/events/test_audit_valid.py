@@ -10,6 +10,7 @@ from log_builder import (
     OUTPUT,
     RETRYING,
     RUN,
+    SERIAL,
     TAIL,
     LogBuilder,
     again,
@@ -125,6 +126,15 @@ VALID = {
         [asked(1, **CACHED), m.CacheReserved(1, key=b"key"), sent(1)],
         [won(1), asked(2, **CACHED)],
         [m.CacheHit(2, key=b"key", source_run=RUN, source_action=1, output=OUTPUT), *TAIL],
+    ],
+    "a call that waits for another, and takes over": [
+        HEAD,
+        [asked(1, **SERIAL), m.CacheReserved(1, key=b"key", revision=1), sent(1)],
+        [asked(2, **SERIAL), m.ActionHeld(2, why="cache", reason="a1")],
+        [asked(3, **SERIAL), m.ActionHeld(3, why="cache", reason="a1")],
+        [failed(1), ended(1), m.CacheReserved(2, key=b"key", revision=2), sent(2)],
+        [won(2), m.CacheHit(3, key=b"key", source_run=RUN, source_action=2, output=OUTPUT)],
+        TAIL,
     ],
     "a recovered child and a child run": [
         HEAD,

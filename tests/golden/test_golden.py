@@ -37,6 +37,7 @@ TAGS = {
         "cache_mode",
         "cache_key",
         "context",
+        "settings",
     ),
     2: ("RunPaused", "who", "why"),
     3: ("RunResumed", "who", "why"),

@@ -23,8 +23,8 @@ def replayed(entries: list[LogEntry]) -> ShardState:
     return state
 
 
-def check_history(seed: int) -> World:
-    world = World(seed)
+def check_history(seed: int, **shape: int) -> World:
+    world = World(seed, **shape)
     world.live(steps=150)
     live = world.book.state
     assert state_hash(live) == state_hash(replayed(world.log)), seed
@@ -42,6 +42,13 @@ def check_history(seed: int) -> World:
         assert run.finished, seed
         assert not run.quarantine, run.quarantine
     return world
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("batch", range(4))
+def test_runs_that_wait_for_each_others_results_all_end(batch: int) -> None:
+    for seed in range(batch * HISTORIES // 10, (batch + 1) * HISTORIES // 10):
+        check_history(10_000 + seed, runs=5, cached=True)
 
 
 @pytest.mark.timeout(0)  # As long as the number asked for takes.

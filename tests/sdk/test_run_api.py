@@ -242,8 +242,28 @@ async def test_options_of_the_run_win_over_those_of_the_task(flow: Any, made: Pr
     assert command.policy.queue == "fast"
     assert command.labels == (("team", "x"),)
     assert command.context == (("user", "u"),)
-    assert (command.cache_key, command.deadline_ms) == (b"", 1500)
-    assert made(flow.work, 3, options={"overwrite_cache": True}).command.cache_mode == 1
+    assert command.deadline_ms == 1500
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({}, ()),
+        ({"overwrite_cache": True}, (("cache", "overwrite"),)),
+        ({"disable_run_cache": True}, (("cache", "disable"),)),
+        ({"overwrite_cache": True, "disable_run_cache": True}, (("cache", "disable"),)),
+        ({"cache_lookup_scope": "project-domain"}, (("cache_scope", "project-domain"),)),
+    ],
+)
+async def test_what_holds_for_every_action_of_a_run_travels_as_its_settings(
+    flow: Any, made: Prepare, options: dict[str, Any], settings: tuple[tuple[str, str], ...]
+):
+    assert made(flow.work, 3, options=options).command.settings == settings
+
+
+def test_an_unknown_scope_of_the_cache_is_refused():
+    with pytest.raises(ValueError, match="project-domain"):
+        millstream.with_runcontext(cache_lookup_scope="domain")  # type: ignore[arg-type]
 
 
 async def test_the_body_is_equal_for_the_same_request_and_differs_for_another(

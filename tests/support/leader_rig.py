@@ -224,12 +224,12 @@ class Rig:
         connection = self.connection.peer()
         self.log = MortalLog(connection.event_log(SHARD), fuse)
         state = ShardState(SHARD)
-        # An election is made whole: dying inside it is `test_takeover_log`'s matter.
         await elect(connection.event_log(SHARD), state, node="n", clock=self.clock)
         self.log.told_seq = state.seq
-        bus = MortalBus(connection, fuse, self._inspect)
         book = rebuild(state, self.config, bytes([len(self.leaders) + 1]) * 32)
-        leader = Leader(book, self.log, bus, self.clock, endpoint=self.config.endpoint, node="n#1")
+        bus = MortalBus(connection, fuse, self._inspect)
+        ends = (self.log, bus, self.clock, connection.blobs)
+        leader = Leader(book, *ends, endpoint=self.config.endpoint, node="n#1")
         self.leaders.append(leader)
         leader.start()
         if die_at:

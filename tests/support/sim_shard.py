@@ -68,6 +68,7 @@ class Shard:
         took_over: bool = False,
         reconnected: bool = False,
         numbered: int | None = None,
+        blobs: tuple[tuple[bytes, bool], ...] = (),
     ) -> Effects:
         """Run one tick; its frames are durable at once, and live state equals replay."""
         batches = []
@@ -84,6 +85,7 @@ class Shard:
                 self.now_ms * MS,
                 batches,
                 asked,
+                blobs=blobs,
                 node="n#1",
                 look_round=look_round,
                 adoption_over=adoption_over,

@@ -9,6 +9,8 @@ import random
 from collections import deque
 
 import msgspec
+from sim_attempt import Attempt
+from sim_calls import SimBlobs, cache_of, output_of, policy_of
 from sim_hearing import Hearing
 from sim_recoveries import Recoveries
 
@@ -24,7 +26,7 @@ from millstream_events.commands import (
 )
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import apply_shard, fold_entry
-from millstream_events.ids import child_id, new_run_id
+from millstream_events.ids import new_run_id
 from millstream_events.model import LeaderElected
 from millstream_events.ports import LogEntry
 from millstream_events.reports import (
@@ -53,41 +55,13 @@ from millstream_events.reports import (
 )
 from millstream_events.seal import Sealed, seal
 from millstream_events.state import ShardState
-from millstream_events.values import Backoff, ErrorRecord, Inline, Policy, TaskRef
+from millstream_events.values import ErrorRecord, Inline, Policy, TaskRef
 from millstream_scheduler.book import Book, rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.decide import Inputs, decide
 
 SHARD = "lo00"
 MS = 1_000_000
-
-
-class Attempt:
-    """One attempt that an agent runs: a program that follows from the action's id alone."""
-
-    def __init__(self, work: Work, program: str) -> None:
-        self.work = work
-        self.known = {entry.id: entry for entry in work.journal}
-        # The root's id is the same in every run, so the run is part of the seed; one that
-        # recovers another has the program of that one, and a fate of its own.
-        self.seed = work.run.encode() + work.id
-        self.script = random.Random(program.encode() + work.id + b"script")
-        self.steps: list[tuple[str, bytes]] = []
-        self.counts: dict[bytes, int] = {}
-        #: Seeds are ids, so every attempt of an action makes the same calls.
-        depth = len(work.task.name)
-        for k in range(self.script.choice([0, 0, 1, 2, 3]) if depth < 4 else 0):
-            kind = self.script.choice(["child", "child", "trace", "timer"])
-            identity = (kind + work.task.name).encode()
-            call = child_id(work.id, task_identity=identity, inputs_hash=b"i", group="", k=k)
-            self.counts[call] = k
-            self.steps.append((kind, call))
-        self.waiting: set[bytes] = set()
-        self.cancelled = False
-
-    def fails(self) -> bool:
-        """Whether this attempt ends with an error: some do, on their first attempts."""
-        return random.Random(self.seed + b"fate").random() < 0.25 and self.work.attempt < 3
 
 
 class SimAgent:
@@ -222,10 +196,8 @@ class SimAgent:
                 error = ErrorRecord("user", "ValueError", "no")
                 self.end(token, Failed(work.run, work.action, token, error, "w", 1, 2))
             else:
-                self.end(
-                    token,
-                    Succeeded(work.run, work.action, token, Inline("x", work.id), "w", 1, 2),
-                )
+                won = Succeeded(work.run, work.action, token, output_of(work.id), "w", 1, 2)
+                self.end(token, won)
 
     def call(self, attempt: Attempt, kind: str, call: bytes) -> None:
         """Make one call of the attempt's program."""
@@ -242,6 +214,7 @@ class SimAgent:
             self.report(SetTimer(work.run, work.action, token, call, due_ms))
             return
         task = TaskRef(work.task.name + "c", identity=b"c")
+        cache_key, cache_mode = cache_of(call, heavy=self.world.cached)
         start = StartAction(
             work.run,
             work.action,
@@ -252,8 +225,9 @@ class SimAgent:
             None,
             b"i",
             k=attempt.counts[call],
-            policy=self.world.policy(call),
-            cache_key=call if call[0] % 7 == 0 else b"",
+            policy=policy_of(call),
+            cache_key=cache_key,
+            cache_mode=cache_mode,
         )
         self.report(self.begin_here(work, start))
 
@@ -284,10 +258,14 @@ class SimAgent:
 class World(Hearing, Recoveries):
     """The shard, and what can go wrong with it."""
 
-    def __init__(self, seed: int, *, runs: int = 2, agents: int = 2, slots: int = 3) -> None:
+    def __init__(
+        self, seed: int, *, runs: int = 2, agents: int = 2, slots: int = 3, cached: bool = False
+    ) -> None:
         self.rng = random.Random(seed)
         self.seed = seed
         self.slots = slots
+        #: Most calls, and some roots, share two cache keys and wait for each other.
+        self.cached = cached
         self.now_ms = 1_700_000_000_000
         self.config = SchedulerConfig(
             endpoint=Endpoint(url=""), node="n", parent_in_flight_max=2, run_in_flight_max=5
@@ -306,6 +284,7 @@ class World(Hearing, Recoveries):
         self.accepted: set[str] = set()
         self.faults = True
         self.leaders = 0
+        self.blobs = SimBlobs(self.rng)
         self.book: Book
         self.elect()
         self.agents = {f"a{n}": SimAgent(self, f"a{n}") for n in range(agents)}
@@ -313,20 +292,6 @@ class World(Hearing, Recoveries):
             new_run_id(now_ms=self.now_ms + n, random_bits=self.rng.getrandbits(48))
             for n in range(runs)
         ]
-
-    def policy(self, call: bytes) -> Policy:
-        """Return a policy that follows from the call."""
-        pick = call[1] % 6
-        return Policy(
-            retries=3,
-            backoff=Backoff(5 if pick == 0 else 0),
-            system_retries=50,
-            runtime_max_ms=200 if pick == 1 else 0,
-            deadline_ms=3000 if pick == 2 else 0,
-            queued_max_ms=2000 if pick == 3 else 0,
-            idempotent=pick != 4,
-            grace_ms=50,
-        )
 
     # ---------------------------------------------------------- the log and its leader
 
@@ -349,6 +314,7 @@ class World(Hearing, Recoveries):
             self.store(frame)
         self.pending.clear()
         self.gated.clear()
+        self.blobs.crash()
         secret = bytes([self.leaders % 256]) * 32
         self.book = rebuild(state, self.config, secret, self.sources_of_open_runs(state))
         self.elected_ms = self.now_ms
@@ -381,6 +347,7 @@ class World(Hearing, Recoveries):
                 reports,
                 commands,
                 self.sources_for(commands),
+                blobs=self.blobs.answers(),
                 node="n#1",
                 look_round=self.rng.random() < 0.1,
                 took_over=self.fresh,
@@ -388,6 +355,7 @@ class World(Hearing, Recoveries):
             ),
         )
         self.fresh = False
+        self.blobs.ask(turn.effects.blobs)
         self.pending.extend(turn.frames())
         for agent, orders in turn.effects.agents_now.items():
             self.tell(agent, orders, None)
@@ -410,14 +378,18 @@ class World(Hearing, Recoveries):
     def submit(self, run: str) -> None:
         """Ask for a run, possibly again."""
         number = self.runs.index(run)
+        key, mode = cache_of(run.encode(), heavy=True) if self.cached else (b"", 0)
         command = SubmitRun(
             bytes([number]) * 16,
             run,
             TaskRef("t"),
             policy=Policy(retries=3, system_retries=50, grace_ms=50),
             body=b"same",
+            cache_mode=mode,
+            cache_key=key,
             deadline_ms=4000 if number % 3 == 2 else 0,
             origin=self.origins.get(run),
+            settings=(("cache_scope", "project-domain"),) if self.seed % 3 == number else (),
         )
         self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
 
