@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.queues import QueueSettings
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Value
 
 # ------------------------------------------------------------------ client -> leader
@@ -97,6 +98,37 @@ class ResumeRun(msgspec.Struct, frozen=True, array_like=True, tag=8):
     reason: str = ""
 
 
+class SignalCondition(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Answer a condition. The same answer again is accepted, another one is refused."""
+
+    command: bytes
+    run: str
+    #: Id of the condition.
+    id: bytes
+    #: Encoded by `conditions.encode_scalar`.
+    value: Value
+    who: str = ""
+
+
+class ConfigureQueue(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Create a queue or change one. Answered by `Accepted`, without a run."""
+
+    command: bytes
+    name: str
+    settings: QueueSettings
+    #: False: it must be there already. True: it must not, but for one that is just the same.
+    create: bool = False
+    who: str = ""
+
+
+class DeleteQueue(msgspec.Struct, frozen=True, array_like=True, tag=22):
+    """Forget a queue's settings; what names it goes on as in one that nobody configured."""
+
+    command: bytes
+    name: str
+    who: str = ""
+
+
 Command: TypeAlias = (
     SubmitRun
     | WatchRun
@@ -106,6 +138,9 @@ Command: TypeAlias = (
     | DescribeShard
     | PauseRun
     | ResumeRun
+    | SignalCondition
+    | ConfigureQueue
+    | DeleteQueue
 )
 
 
@@ -209,5 +244,10 @@ REJECT_CODES: Final = (
     "storage-full",
     "suspect-run",  # the run's history has a gap or a record from a newer version
     "too-many-children",
+    "wrong-type",  # the condition asks for an answer of another type
+    "queue-full",  # its depth is reached; try again after `retry_after_ms`
+    "queue-draining",  # it takes no new runs
+    "no-such-queue",
+    "already-ended",  # the condition has another answer, or none will be taken any more
     "invalid",
 )

@@ -347,6 +347,8 @@ def _timer_set(place: Place, event: m.TimerSet) -> bool:
 
 def _condition_opened(place: Place, event: m.ConditionOpened) -> bool:
     run = place.run
+    extras = event.extras
+    more = () if extras is None else (extras.prompt_type, extras.description, extras.payload)
     return not run.aborting and _add_action(
         run,
         event.action,
@@ -358,7 +360,8 @@ def _condition_opened(place: Place, event: m.ConditionOpened) -> bool:
             None,
             state=State.WAITING,
             due_ms=event.due_ms,
-            condition=(event.name, event.type, event.prompt, event.webhook),
+            condition=(event.name, event.type, event.prompt, event.webhook, *more),
+            group="" if extras is None else extras.group,
             requested_ns=place.ts_ns,
             started_ns=place.ts_ns,
             last_rev=place.rev,

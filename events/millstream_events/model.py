@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.conditions import ConditionExtras
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Usage, Value
 
 #: A frame never holds more: a larger tick makes several frames of the same run.
@@ -265,6 +266,7 @@ class ConditionOpened(_Fact, frozen=True, array_like=True, tag=25):
     #: Unix time; 0: waits for ever.
     due_ms: int = 0
     webhook: str = ""
+    extras: ConditionExtras | None = None
 
 
 class ConditionSignalled(_Fact, frozen=True, array_like=True, tag=26):
@@ -464,17 +466,9 @@ ActionEvent: TypeAlias = (
     | CacheReserved
 )
 ShardEvent: TypeAlias = (
-    LeaderElected
-    | SnapshotTaken
-    | ConfigApplied
-    | PoolSeen
-    | PoolLost
-    | PoolDrained
-    | InboxConsumed
-    | FeatureBarrier
-    | CommandRejected
-    | RunArchived
-)
+    LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained
+    | InboxConsumed | FeatureBarrier | CommandRejected | RunArchived
+)  # fmt: skip
 Event: TypeAlias = RunEvent | ActionEvent | ShardEvent
 
 ACTION_KINDS: Final = ("task", "trace", "condition", "timer", "map", "graph", "childrun")

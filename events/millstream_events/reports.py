@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.conditions import ConditionExtras
 from millstream_events.ids import DEFAULT_REGION
 from millstream_events.values import ErrorRecord, Policy, TaskRef, Usage, Value
 
@@ -179,6 +180,31 @@ class RecordTrace(msgspec.Struct, frozen=True, array_like=True, tag=12):
     ended_ns: int
 
 
+class OpenCondition(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """A running attempt asks somebody for an answer. Repeating it is harmless."""
+
+    run: str
+    parent: int
+    token: bytes
+    id: bytes
+    name: str
+    #: bool, int, float or str.
+    expects: str = "bool"
+    prompt: str = ""
+    webhook: str = ""
+    extras: ConditionExtras = ConditionExtras()
+
+
+class Notified(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """A condition's webhook was called, with success or for the last time."""
+
+    run: str
+    #: Id of the condition.
+    id: bytes
+    #: `delivered`, or why it is not.
+    outcome: str
+
+
 class CancelChild(msgspec.Struct, frozen=True, array_like=True, tag=13):
     """A running attempt cancelled the asyncio task that awaited a child."""
 
@@ -228,6 +254,8 @@ Report: TypeAlias = (
     | StartAction
     | SetTimer
     | RecordTrace
+    | OpenCondition
+    | Notified
     | CancelChild
     | AskChildren
     | AskJournal
@@ -294,6 +322,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     run_started_ms: int = 0
     #: Calls may have an outcome already, of an earlier run: none begins before the leader knows.
     recovers: bool = False
+    #: The run is in a queue: no child begins before the leader says so.
+    limited: bool = False
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -360,8 +390,19 @@ class Adopted(msgspec.Struct, frozen=True, array_like=True, tag=9):
     action: int
 
 
+class Notify(msgspec.Struct, frozen=True, array_like=True, tag=12):
+    """Call a condition's webhook and say `Notified`. Given to one agent, twice if it is lost."""
+
+    run: str
+    id: bytes
+    action: int
+    url: str
+    #: JSON text, `{callback_uri}` not replaced yet.
+    payload: str = ""
+
+
 Order: TypeAlias = (
-    Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello | Adopted
+    Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello | Adopted | Notify
 )
 
 

@@ -7,7 +7,7 @@ they come from the log, never from a clock.
 """
 
 import hashlib
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -38,6 +38,20 @@ class AttemptRecord(msgspec.Struct, array_like=True):
     ended_ns: int
     error: ErrorRecord | None = None
     why: str = ""
+
+
+class Asked(NamedTuple):
+    """What a condition asks for, as `ActionState.condition` holds it."""
+
+    name: str
+    #: bool, int, float or str.
+    type: str
+    prompt: str
+    #: URL, or empty.
+    webhook: str
+    prompt_type: str = "text"
+    description: str = ""
+    payload: str = ""
 
 
 class ActionState(msgspec.Struct, array_like=True):
@@ -103,7 +117,8 @@ class ActionState(msgspec.Struct, array_like=True):
     #: iff-count of children that are not terminal.
     open_children: int = 0
     history: list[AttemptRecord] = []
-    condition: tuple[str, str, str, str] | None = None
+    #: The texts of `Asked`, of which a condition of an older log has the first four alone.
+    condition: tuple[str, ...] | None = None
     child_run: str = ""
     streamed: int = 0
 
@@ -116,6 +131,12 @@ class ActionState(msgspec.Struct, array_like=True):
     def live(self) -> bool:
         """Whether an attempt may be running somewhere."""
         return bool(self.token)
+
+    @property
+    def asked(self) -> Asked:
+        """What is asked for; of an action of kind condition only."""
+        assert self.condition is not None, self.kind
+        return Asked(*self.condition)
 
     @property
     def rules(self) -> Policy:

@@ -28,6 +28,7 @@ from millstream_executor.effects import (
     BundleFailed,
     BundleReady,
     BundleResult,
+    CallWebhook,
     Effect,
     FetchBlob,
     FetchBundle,
@@ -41,6 +42,7 @@ from millstream_executor.fleet_types import WorkerExit, WorkerSpec
 from millstream_executor.link import BlobFetched, BlobStored, FromWorker, ToWorker
 from millstream_executor.output import OutputShipper
 from millstream_executor.spool import Spool
+from millstream_executor.webhooks import Webhooks
 
 #: Outcomes unacknowledged for this long go to the spool; at once while disconnected.
 SPOOL_AFTER_NS: Final = 1_000_000_000
@@ -119,6 +121,7 @@ class Agent:
         self._spool_path = data_dir / "spool" / f"{config.agent}.sqlite"
         self._bundles = BundleCache(cache / "bundles", connection.blobs)
         self._blobs = BlobCache(cache, connection.blobs, bytes_max=config.blob_cache_bytes_max)
+        self._webhooks = Webhooks(config.callback_url)
         self._output = OutputShipper(connection.outputs, config.pool)
         endpoint = config.endpoint
         self._report_subject = subjects.report_subject(
@@ -361,6 +364,8 @@ class Agent:
                 self._run_errand(self._fetch_blob(effect))
             case PushBlob():
                 self._run_errand(self._push_blob(effect))
+            case CallWebhook():
+                self._run_errand(self._call_webhook(effect))
 
     def _run_errand(self, errand: Coroutine[object, object, None]) -> None:
         """Run something that waits for the store; its errors are answers, not failures."""
@@ -399,6 +404,11 @@ class Agent:
         except MillstreamError as exc:
             answer = BlobStored(effect.digest, exc.code, str(exc))
         self._core.tell_worker(effect.worker, answer)
+        self._touch()
+
+    async def _call_webhook(self, effect: CallWebhook) -> None:
+        report = await self._webhooks.call(effect.order)
+        self._core.on_notified(report, self._clock.monotonic_ns())
         self._touch()
 
     # ------------------------------------------------------------------ spool

@@ -27,12 +27,18 @@ from millstream_events.reports import (
     Hello,
     JournalPage,
     Lost,
+    Notified,
+    Notify,
+    OpenCondition,
     Order,
+    RecordTrace,
     Refuse,
     Release,
     Repeat,
     Report,
     SayHello,
+    SetTimer,
+    StartAction,
     Succeeded,
     ToAgent,
     Work,
@@ -42,6 +48,7 @@ from millstream_executor.agent_state import AgentState, CoreSettings
 from millstream_executor.crew import CrewMember
 from millstream_executor.effects import (
     BundleResult,
+    CallWebhook,
     FetchBlob,
     Outgoing,
     PushBlob,
@@ -54,8 +61,10 @@ from millstream_executor.link import (
     AttemptBegan,
     AttemptEnded,
     CallChild,
+    CallCondition,
     CallTimer,
     DropChild,
+    ForwardCondition,
     ForwardTrace,
     FromWorker,
     Pong,
@@ -177,6 +186,8 @@ class AgentCore:
                 state.repeat_from = min(state.repeat_from or start, start)
             case Adopted():
                 eager.adopted(state, order)
+            case Notify():
+                state.effects.append(CallWebhook(order))
             case SayHello():
                 if now_ns - self._hello_ns > _HELLO_NS_MIN:
                     self._introduce()
@@ -199,6 +210,10 @@ class AgentCore:
         """Take in the answer to `FetchBundle`."""
         dispatching.bundle_fetched(self._state, digest, result, now_ns)
 
+    def on_notified(self, report: Notified, now_ns: int) -> None:
+        """Take in what came of a webhook."""
+        self._state.report(report, now_ns)
+
     def tell_worker(self, key: str, message: ToWorker) -> None:
         """Pass the answer to `FetchBlob` or `PushBlob` on, if the worker is still there."""
         member = self._state.crew.members.get(key)
@@ -217,23 +232,31 @@ class AgentCore:
                     attempt.started_ns = message.started_ns
                     state.fresh_starts[message.token] = attempt
             case CallChild():
-                attempt = state.held.get(message.call.token)
-                if attempt is not None:
-                    parking.call(state, attempt, message.call, now_ns)
+                self._called(message.call, now_ns)
             case CallTimer():
-                attempt = state.held.get(message.timer.token)
-                if attempt is not None:
-                    parking.call(state, attempt, message.timer, now_ns)
+                self._called(message.timer, now_ns)
+            case CallCondition():
+                self._called(message.opening, now_ns)
+            case ForwardCondition():
+                self._forwarded(message.opening, now_ns)
             case ForwardTrace():
-                attempt = state.held.get(message.trace.token)
-                if attempt is not None and not attempt.muted:
-                    state.report(message.trace, now_ns)
+                self._forwarded(message.trace, now_ns)
             case Printed():
                 self._printed(message, now_ns)
             case DropChild() | WantJournal():
                 self._asked(message, now_ns)
             case _:
                 self._heard_of_worker(member, message, now_ns)
+
+    def _called(self, item: StartAction | SetTimer | OpenCondition, now_ns: int) -> None:
+        attempt = self._state.held.get(item.token)
+        if attempt is not None:
+            parking.call(self._state, attempt, item, now_ns)
+
+    def _forwarded(self, item: RecordTrace | OpenCondition, now_ns: int) -> None:
+        attempt = self._state.held.get(item.token)
+        if attempt is not None and not attempt.muted:
+            self._state.report(item, now_ns)
 
     def _heard_of_worker(
         self,
@@ -265,7 +288,7 @@ class AgentCore:
         if attempt is None:
             return
         if isinstance(message, DropChild):
-            parking.drop(self._state, attempt, message.id, now_ns)
+            parking.drop(self._state, attempt, message.id, now_ns, keep=message.keep)
         else:
             parking.want_journal(self._state, attempt, message.start)
 

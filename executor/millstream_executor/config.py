@@ -38,6 +38,9 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     memory_bytes: int = 0
     data_dir: str = ".millstream"
     blob_cache_bytes_max: int = 10 * 1024**3
+    #: Where conditions are answered over HTTP: `{callback_uri}` of a webhook's payload becomes
+    #: `<callback_url>/runs/<run>/conditions/<action>`. Empty: a URI for `signal condition`.
+    callback_url: str = ""
     #: How long running attempts may go on after SIGTERM.
     drain_ms: int = 10_000
 

@@ -5,11 +5,12 @@ import contextlib
 from collections.abc import Callable
 from typing import TypeAlias
 
-from millstream._context import Call, TraceResult
+from millstream._context import Call, Question, TraceResult
 from millstream_events.errors import RejectedError
 from millstream_events.reports import (
     JournalEntry,
     JournalPage,
+    OpenCondition,
     RecordTrace,
     Refuse,
     Release,
@@ -20,8 +21,10 @@ from millstream_events.reports import (
 from millstream_events.values import Value
 from millstream_executor.link import (
     CallChild,
+    CallCondition,
     CallTimer,
     DropChild,
+    ForwardCondition,
     ForwardTrace,
     FromWorker,
     WantJournal,
@@ -127,6 +130,35 @@ class WorkerController:
         timer = SetTimer(self._work.run, self._work.action, self._work.token, action_id, due_ms)
         await self._wait(action_id, CallTimer(timer))
 
+    async def open_condition(self, question: Question) -> None:
+        """Put a condition on its way to the log; nobody waits for its answer yet."""
+        if not self._over and question.id not in self._journal:
+            self._post(ForwardCondition(self._opening(question)))
+
+    async def wait_for_condition(self, question: Question) -> JournalEntry:
+        """Return how the condition ended. Cancelling leaves it open, for a later wait.
+
+        Raises:
+            RejectedError: The leader refused the condition.
+        """
+        recorded = self._journal.get(question.id)
+        if recorded is not None:
+            return recorded
+        return await self._wait(question.id, CallCondition(self._opening(question)))
+
+    def _opening(self, question: Question) -> OpenCondition:
+        return OpenCondition(
+            self._work.run,
+            self._work.action,
+            self._work.token,
+            question.id,
+            question.name,
+            question.expects,
+            question.prompt,
+            question.webhook,
+            question.extras,
+        )
+
     def recorded(self, action_id: bytes) -> JournalEntry | None:
         """Return the recorded outcome of an earlier attempt's call or trace, if there is one."""
         return self._journal.get(action_id)
@@ -167,7 +199,36 @@ class WorkerController:
         """
         return await self._blobs.store(content, codec)
 
-    async def _wait(self, action_id: bytes, request: CallChild | CallTimer) -> JournalEntry:
+    async def _wait(
+        self, action_id: bytes, request: CallChild | CallTimer | CallCondition
+    ) -> JournalEntry:
+        while True:
+            try:
+                return await self._ask(action_id, request)
+            except RejectedError as exc:
+                # A full queue empties by itself, so there is no bound to the repetitions.
+                if exc.retry_after_ms <= 0:
+                    raise
+                await self._rest(action_id, request, exc.retry_after_ms / 1000)
+
+    async def _rest(
+        self, action_id: bytes, request: CallChild | CallTimer | CallCondition, seconds: float
+    ) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            # The agent takes the call for pending all this time.
+            self._drop(action_id, request)
+            raise
+
+    def _drop(self, action_id: bytes, request: CallChild | CallTimer | CallCondition) -> None:
+        if not self._over:
+            keep = isinstance(request, CallCondition)
+            self._post(DropChild(self._work.token, action_id, keep))
+
+    async def _ask(
+        self, action_id: bytes, request: CallChild | CallTimer | CallCondition
+    ) -> JournalEntry:
         if self._stopped:
             raise asyncio.CancelledError
         future: asyncio.Future[JournalEntry] = asyncio.get_running_loop().create_future()
@@ -182,6 +243,5 @@ class WorkerController:
                 sharing.remove(future)
             if not sharing and self._open.get(action_id) is sharing:
                 del self._open[action_id]
-                if not self._over:
-                    self._post(DropChild(self._work.token, action_id))
+                self._drop(action_id, request)
             raise

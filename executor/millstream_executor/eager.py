@@ -57,8 +57,8 @@ def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns:
     work = parent.work
     if work.attempt > 1 or work.journal or parent.stop_why or call.kind != "task":
         return False  # An earlier attempt may have made the same call.
-    if work.recovers:
-        return False  # An earlier run may have.
+    if work.recovers or work.limited:
+        return False  # An earlier run may have; a queue's limit holds for every line of user code.
     policy = call.policy or DEFAULT_POLICY
     if call.cache_key or policy.worker == WORKER_ALONE or not _anywhere(policy):
         return False

@@ -7,7 +7,7 @@ import msgspec
 
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputBatch
-from millstream_events.reports import Report
+from millstream_events.reports import Notify, Report
 from millstream_executor.fleet_types import WorkerSpec
 from millstream_executor.link import ToWorker
 
@@ -61,7 +61,15 @@ class ShipOutput(msgspec.Struct, frozen=True):
     batch: OutputBatch
 
 
-Effect: TypeAlias = StartWorker | KillWorker | FetchBundle | FetchBlob | PushBlob | ShipOutput
+class CallWebhook(msgspec.Struct, frozen=True):
+    """Call a condition's webhook; answered by `AgentCore.on_notified`."""
+
+    order: Notify
+
+
+Effect: TypeAlias = (
+    StartWorker | KillWorker | FetchBundle | FetchBlob | PushBlob | ShipOutput | CallWebhook
+)
 
 
 class Outgoing(msgspec.Struct):

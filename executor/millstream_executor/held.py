@@ -9,6 +9,7 @@ from millstream_events.reports import (
     Failed,
     Held,
     Lost,
+    OpenCondition,
     Parked,
     RecordTrace,
     Report,
@@ -88,7 +89,7 @@ def claim_of(item: Report) -> Held | None:
     match item:
         case Started() | Succeeded() | Failed() | Lost() | Returned() | Parked():
             return Held(item.run, item.action, 0, item.token)
-        case StartAction() | SetTimer() | RecordTrace() | CancelChild():
+        case StartAction() | SetTimer() | RecordTrace() | OpenCondition() | CancelChild():
             return Held(item.run, item.parent, 0, item.token)
         case _:
             return None

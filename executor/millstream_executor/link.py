@@ -14,6 +14,7 @@ import msgspec
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
     JournalPage,
+    OpenCondition,
     RecordTrace,
     Refuse,
     Release,
@@ -147,11 +148,25 @@ class ForwardTrace(msgspec.Struct, frozen=True, array_like=True, tag=6):
     trace: RecordTrace
 
 
+class ForwardCondition(msgspec.Struct, frozen=True, array_like=True, tag=20):
+    """Forward this condition; nobody waits for its answer yet."""
+
+    opening: OpenCondition
+
+
+class CallCondition(msgspec.Struct, frozen=True, array_like=True, tag=21):
+    """Forward this condition; the attempt now waits for `opening.id`."""
+
+    opening: OpenCondition
+
+
 class DropChild(msgspec.Struct, frozen=True, array_like=True, tag=7):
     """The attempt does not wait for this child any more: it was cancelled there."""
 
     token: bytes
     id: bytes
+    #: The child goes on, for somebody who may wait for it later: a condition.
+    keep: bool = False
 
 
 class WantJournal(msgspec.Struct, frozen=True, array_like=True, tag=8):
@@ -204,6 +219,8 @@ FromWorker: TypeAlias = (
     | CallChild
     | CallTimer
     | ForwardTrace
+    | ForwardCondition
+    | CallCondition
     | DropChild
     | WantJournal
     | WantBlob

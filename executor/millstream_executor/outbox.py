@@ -10,7 +10,15 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
-from millstream_events.reports import Failed, Lost, RecordTrace, Report, StartAction, Succeeded
+from millstream_events.reports import (
+    Failed,
+    Lost,
+    OpenCondition,
+    RecordTrace,
+    Report,
+    StartAction,
+    Succeeded,
+)
 from millstream_events.values import Inline
 
 #: Unacknowledged items beyond which no credit is granted.
@@ -40,6 +48,8 @@ def weight_bytes(item: Report) -> int:
             size += len(item.output.content)
     elif isinstance(item, StartAction) and isinstance(item.inputs, Inline):
         size += len(item.inputs.content)
+    elif isinstance(item, OpenCondition):
+        size += len(item.prompt) + len(item.extras.description) + len(item.extras.payload)
     if isinstance(item, Failed | RecordTrace) and item.error is not None:
         size += len(item.error.message) + len(item.error.traceback)
         if isinstance(item.error.pickled, Inline):

@@ -12,6 +12,7 @@ from millstream_events.reports import (
     AskJournal,
     CancelChild,
     JournalPage,
+    OpenCondition,
     Parked,
     Refuse,
     Release,
@@ -35,7 +36,10 @@ ASK_IDS_MAX: Final = 2_000
 
 
 def call(
-    state: AgentState, attempt: HeldAttempt, item: StartAction | SetTimer, now_ns: int
+    state: AgentState,
+    attempt: HeldAttempt,
+    item: StartAction | SetTimer | OpenCondition,
+    now_ns: int,
 ) -> None:
     """Forward a call of `attempt`, which waits from now on."""
     if attempt.muted:
@@ -48,10 +52,16 @@ def call(
         return
     if not attempt.pending:
         attempt.asked_ns = now_ns
+    # One that is repeated may run here or elsewhere already.
+    repeated = item.id in attempt.pending
     attempt.pending[item.id] = now_ns
     if attempt.stage == Stage.RUNNING or attempt.stage == Stage.RESUMING:
         _park(state, attempt, now_ns)
-    if isinstance(item, StartAction) and eager.may_begin(state, attempt, item, now_ns):
+    if (
+        isinstance(item, StartAction)
+        and not repeated
+        and eager.may_begin(state, attempt, item, now_ns)
+    ):
         item = eager.begin(state, attempt, item, now_ns)
     state.report(item, now_ns)
 
@@ -64,18 +74,24 @@ def release(state: AgentState, order: Release, now_ns: int) -> None:
 
 
 def refuse(state: AgentState, order: Refuse, now_ns: int) -> None:
-    """Pass the refusal of a call on, like a release."""
+    """Pass the refusal of a call on, like a release.
+
+    A call that may be repeated later goes on waiting, without a slot: its worker repeats it.
+    """
     attempt = state.held.get(order.token)
-    if attempt is not None:
+    if attempt is not None and order.retry_after_ms > 0:
+        if order.id in attempt.pending:
+            state.tell(state.crew.members[attempt.worker], DeliverRefusal(order))
+    elif attempt is not None:
         _deliver(state, attempt, order.id, DeliverRefusal(order), now_ns)
 
 
-def drop(state: AgentState, attempt: HeldAttempt, child: bytes, now_ns: int) -> None:
-    """Note that `attempt` does not wait for this child any more, and have it cancelled."""
+def drop(state: AgentState, attempt: HeldAttempt, child: bytes, now_ns: int, *, keep: bool) -> None:
+    """Note that `attempt` does not wait for this child any more; have it cancelled, or keep it."""
     if attempt.pending.pop(child, None) is None:
         return
     work = attempt.work
-    if not attempt.muted:
+    if not attempt.muted and not keep:
         state.report(CancelChild(work.run, work.action, work.token, child), now_ns)
     if not attempt.pending and attempt.stage == Stage.PARKED:
         _queue_again(state, attempt, now_ns)

@@ -5,6 +5,7 @@ from millstream_events.phases import State
 from millstream_events.reports import Adopted, Forget, StartAction
 from millstream_events.state import RunState
 from millstream_scheduler.placement import ANY, Seat, selector_of
+from millstream_scheduler.queues import queue_name
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
@@ -52,7 +53,10 @@ def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction
     action = run.actions[ordinal]
     if run.paused or action.state != State.READY or not action.rules.idempotent:
         return False
-    if turn.book.limit_hit(run, ordinal) is not None or selector_of(action.rules) != ANY:
+    queues, name = turn.book.queues, queue_name(run, ordinal)
+    if selector_of(action.rules, queues.pool_of(name)) != ANY:
+        return False
+    if turn.book.limit_hit(run, ordinal) is not None or not queues.has_room(name, new_run=False):
         return False
     seat = turn.book.seats.get(agent)
     if seat is not None:

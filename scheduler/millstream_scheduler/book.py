@@ -6,16 +6,25 @@ leader starts with nothing else.
 """
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from millstream_events.ids import Digest, Token, token_of
 from millstream_events.phases import State
+from millstream_events.queues import queues_of
 from millstream_events.reports import JournalEntry
 from millstream_events.state import ActionState, RunState, ShardState, flight_key
 from millstream_events.values import Selector
 from millstream_scheduler.config import SchedulerConfig
-from millstream_scheduler.fairness import RANK_EVICTED, RANK_NEW, RANK_RETRY, FairQueue, Ready
+from millstream_scheduler.fairness import (
+    RANK_EVICTED,
+    RANK_NEW,
+    RANK_RETRY,
+    FairQueue,
+    QueueTurns,
+    Ready,
+)
 from millstream_scheduler.placement import QUEUE, Seat, selector_of, settled
+from millstream_scheduler.queues import QueueBook, queue_name
 from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers
 
@@ -24,13 +33,22 @@ _LIVE: Final = (State.DISPATCHED, State.RUNNING)
 BLOBS_SEEN_MAX: Final = 4096
 
 
+class ClassKey(NamedTuple):
+    """What ready actions have in common that wait together."""
+
+    queue_name: str
+    selector: Selector
+    #: Roots of runs that count against their queue's `run_concurrency` and are not under way.
+    new_runs: bool = False
+
+
 class ReadyClass:
-    """Ready actions that any of the same pools may run."""
+    """Ready actions of one queue that any of the same pools may run."""
 
-    __slots__ = ("queue", "selector", "unmatched_since_ns")
+    __slots__ = ("key", "queue", "unmatched_since_ns")
 
-    def __init__(self, selector: Selector) -> None:
-        self.selector = selector
+    def __init__(self, key: ClassKey) -> None:
+        self.key = key
         self.queue = FairQueue()
         #: Since when no fresh agent has matched; 0: one does. Leader's monotonic clock.
         self.unmatched_since_ns = 0
@@ -45,7 +63,9 @@ class Book:
         self._secret = secret
         self._tokens = 0
         self.timers = Timers()
-        self.classes: dict[Selector, ReadyClass] = {}
+        self.classes: dict[ClassKey, ReadyClass] = {}
+        self.turns = QueueTurns()
+        self.queues = QueueBook(queues_of(state.settings))
         self.seats: dict[str, Seat] = {}
         #: Agents to be asked for their introduction: (pool, region, incarnation).
         self.strangers: dict[str, tuple[str, str, str]] = {}
@@ -89,10 +109,7 @@ class Book:
     def make_ready(self, run: RunState, ordinal: int) -> None:
         """Queue an action that may be dispatched."""
         action = run.actions[ordinal]
-        again = RANK_RETRY if action.attempt > 1 else RANK_NEW
-        rank = RANK_EVICTED if action.evicted else again
-        depth = self.depths[run.id][ordinal]
-        self.enqueue(run, Ready(rank, -depth, ordinal, action.attempt, run.id))
+        self.enqueue(run, self._entry(run, ordinal))
         rules = action.rules
         if rules.queued_max_ms:
             due = action.ready_ns // 1_000_000 + rules.queued_max_ms
@@ -104,14 +121,47 @@ class Book:
             return selector
         return settled(selector, {seat.hello.pool for seat in self.seats.values()})
 
+    def _entry(self, run: RunState, ordinal: int) -> Ready:
+        action = run.actions[ordinal]
+        again = RANK_RETRY if action.attempt > 1 else RANK_NEW
+        rank = RANK_EVICTED if action.evicted else again
+        depth = self.depths[run.id][ordinal]
+        return Ready(rank, -depth, ordinal, action.attempt, run.id)
+
     def enqueue(self, run: RunState, ready: Ready) -> None:
         """Put a ready entry into the queue of its class."""
-        rules = run.actions[ready.ordinal].rules
-        selector = selector_of(rules)
-        group = self.classes.get(selector)
+        name = queue_name(run, ready.ordinal)
+        selector = selector_of(run.actions[ready.ordinal].rules, self.queues.pool_of(name))
+        key = ClassKey(name, selector, self.queues.is_new_run(name, run, ready.ordinal))
+        group = self.classes.get(key)
         if group is None:
-            group = self.classes[selector] = ReadyClass(selector)
-        group.queue.push(rules.queue, run.project, ready)
+            group = self.classes[key] = ReadyClass(key)
+        group.queue.push(run.project, ready)
+
+    def waiting_in(self, name: str) -> int:
+        """Return how many ready actions wait in a queue; some may be stale."""
+        return sum(len(each.queue) for key, each in self.classes.items() if key[0] == name)
+
+    def full(self, name: str) -> str:
+        """Say why a queue takes nothing more; empty: it does."""
+        settings = self.queues.settings.get(name)
+        if settings is None or not settings.depth or self.waiting_in(name) < settings.depth:
+            return ""
+        return f"queue {name!r} holds {settings.depth} waiting actions, the most that it may"
+
+    def sort_again(self) -> None:
+        """Apply the queues' folded settings: count and queue everything as they say."""
+        self.queues = QueueBook(queues_of(self.state.settings))
+        self.classes.clear()
+        self.aside.clear()
+        for run_id in self.depths:
+            run = self.state.runs[run_id]
+            self.queues.note_run(run)
+            for ordinal, action in enumerate(run.actions):
+                if self.counts(action):
+                    self.queues.note_busy(run, ordinal, 1)
+                if action.state in (State.READY, State.HELD) and not run.paused:
+                    self.enqueue(run, self._entry(run, ordinal))
 
     # -------------------------------------------------------------- counters
 
@@ -122,6 +172,7 @@ class Book:
     def note_busy(self, run: RunState, ordinal: int, delta: int) -> None:
         """Move the counters of a run and of the action's parent; wake what was set aside."""
         parent = (run.id, run.actions[ordinal].parent)
+        self.queues.note_busy(run, ordinal, delta)
         self.busy_runs[run.id] = self.busy_runs.get(run.id, 0) + delta
         if ordinal:
             self.busy_parents[parent] = self.busy_parents.get(parent, 0) + delta
@@ -205,6 +256,7 @@ class Book:
 
     def close_run(self, run: RunState) -> None:
         """Let go of what was kept for a run that is over."""
+        self.queues.forget_run(run)
         self.depths.pop(run.id, None)
         self.busy_runs.pop(run.id, None)
         self.aside.pop(run.id, None)
@@ -254,12 +306,17 @@ def waits_for_cache(action: ActionState) -> bool:
 
 def _rebuild_run(book: Book, run: RunState) -> None:
     book.open_run(run)
+    book.queues.note_run(run)
+    called = webhooks_called(run)
     for ordinal, action in enumerate(run.actions):
         if ordinal:
             book.add_child(run, action.parent)
             book.watch_deadline(run, ordinal)
         if action.terminal:
             continue
+        asked = None if action.condition is None else action.asked
+        if asked is not None and asked.webhook and (WEBHOOK, str(ordinal)) not in called:
+            book.timers.add(Due(state_ms(book.state), "webhook", run.id, ordinal, 1))
         if action.token:
             book.unclaimed.add(action.agent)
             if book.counts(action):
@@ -280,6 +337,15 @@ def _rebuild_run(book: Book, run: RunState) -> None:
         elif action.state == State.ABORTING:
             due = state_ms(book.state) + action.rules.grace_ms + GRACE_MARGIN_MS
             book.timers.add(Due(due, "grace", run.id, ordinal, action.attempt))
+
+
+#: Key of the run's notes that say what came of a condition's webhook: `<ordinal> <outcome>`.
+WEBHOOK: Final = "webhook"
+
+
+def webhooks_called(run: RunState) -> set[tuple[str, str]]:
+    """Return `(WEBHOOK, ordinal)` of each condition whose webhook needs no further call."""
+    return {(key, text.partition(" ")[0]) for key, text in run.notes if key == WEBHOOK}
 
 
 #: How long after the grace period the agent's answer to a cancel is waited for.

@@ -1,7 +1,8 @@
 """Placing ready work on credits: the last step of a tick."""
 
+from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeAlias
 
 from millstream_events.phases import State
 from millstream_events.reports import JournalEntry, Work
@@ -10,12 +11,16 @@ from millstream_scheduler.assign import assign
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.placement import Seat, choose, matches
+from millstream_scheduler.queues import queue_name
 from millstream_scheduler.requests import journal
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.turn import Turn
 
 #: Dispatches of one tick at most, so that a tick stays short.
 DISPATCHED_MAX: Final = 2048
+
+#: Classes of one queue, each with the agents that could take its actions.
+_Line: TypeAlias = deque[tuple[ReadyClass, list[Seat]]]
 
 
 def place(turn: Turn) -> bool:
@@ -29,20 +34,53 @@ def place(turn: Turn) -> bool:
     ]
     if not seats:
         return False
-    for group in list(turn.book.classes.values()):
-        selector = turn.book.settled(group.selector)
-        offers = [seat for seat in seats if matches(selector, seat.hello)]
-        if offers and len(group.queue):
-            left = _place_class(turn, group, offers, left)
-        if not left:
-            return True
-        if not len(group.queue):
-            turn.book.classes.pop(group.selector)
-    return False
+    lines = _lines(turn, seats)
+    while left and lines:
+        if len(lines) > 1:
+            # One for each turn of a queue, so that none is served for longer than another.
+            waiting = {name: turn.book.queues.priority_of(name) for name in lines}
+            name, turns = turn.book.turns.pick(waiting), 1
+        else:
+            name, turns = next(iter(lines)), left
+        placed = _serve(turn, lines[name], turns)
+        left -= placed
+        if placed < turns:
+            del lines[name]
+    for key in [key for key, group in turn.book.classes.items() if not len(group.queue)]:
+        del turn.book.classes[key]
+    return not left
 
 
-def _place_class(turn: Turn, group: ReadyClass, offers: list[Seat], left: int) -> int:
-    while left and len(group.queue) and any(seat.credit > 0 for seat in offers):
+def _lines(turn: Turn, seats: list[Seat]) -> dict[str, _Line]:
+    """Return what waits in each queue, with the agents that could take it."""
+    lines: dict[str, _Line] = {}
+    for group in turn.book.classes.values():
+        if len(group.queue):
+            selector = turn.book.settled(group.key.selector)
+            offers = [seat for seat in seats if matches(selector, seat.hello)]
+            if offers:
+                lines.setdefault(group.key.queue_name, deque()).append((group, offers))
+    return lines
+
+
+def _serve(turn: Turn, line: _Line, turns: int) -> int:
+    """Dispatch up to `turns` actions of one queue, its classes in turn; return how many."""
+    placed = 0
+    while placed < turns and line:
+        group, offers = line[0]
+        key = group.key
+        room = turn.book.queues.has_room(key.queue_name, new_run=key.new_runs)
+        if room and any(seat.credit > 0 for seat in offers) and _place_next(turn, group, offers):
+            placed += 1
+            line.rotate(-1)
+        else:
+            line.popleft()
+    return placed
+
+
+def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
+    """Dispatch the next action of a class that may be; False: there is none."""
+    while len(group.queue):
         ready = group.queue.pop()
         run = turn.state.runs.get(ready.run)
         if run is None:
@@ -56,8 +94,8 @@ def _place_class(turn: Turn, group: ReadyClass, offers: list[Seat], left: int) -
             turn.book.aside.setdefault(limit, []).append(ready)
             continue
         _dispatch(turn, run, ready.ordinal, offers)
-        left -= 1
-    return left
+        return True
+    return False
 
 
 def _still_ready(run: RunState, ready: Ready) -> bool:
@@ -76,6 +114,8 @@ def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -
     assert seat is not None, (run.id, ordinal)
     token = turn.book.new_token()
     assign(turn, run, ordinal, seat, token)
+    if not ordinal:
+        turn.book.queues.note_run(run)
     seat.used += 1
     work = work_of(run, ordinal, action, turn.book.steps_before(run, action.id))
     if action.rules.idempotent:
@@ -117,4 +157,5 @@ def work_of(
         run.context,
         run.created_ns // 1_000_000,
         reuses(run.origin),
+        queue_name(run, 0) != "",
     )

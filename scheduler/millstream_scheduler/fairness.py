@@ -1,19 +1,26 @@
 """Which ready action is next: a fair turn for every queue, project and run.
 
 Deficit round robin with equal weights (Shreedhar and Varghese, SIGCOMM 1995): each key of a
-level gets one unit per turn, an action costs one unit. The levels are queue, project, run;
-weights and priority classes belong into `_Ring.turn` when they come. Inside a run the order is:
-evicted parents, then retries, then the deepest, then the oldest. Depth first bounds the number
-of parents that are alive at once.
+level gets one unit per turn, an action costs one unit. The levels are queue (`QueueTurns`,
+after its priority), project and run (`FairQueue`). Inside a run the order is: evicted parents,
+then retries, then the deepest, then the oldest. Depth first bounds the number of parents that
+are alive at once.
 """
 
 import heapq
 from collections import deque
+from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 RANK_EVICTED: Final = 0
 RANK_RETRY: Final = 1
 RANK_NEW: Final = 2
+#: Picks after which the places of the lower priorities come again.
+_ROUND: Final = 16
+#: Pick of a round -> which level of those that wait it belongs to.
+_PLACES: Final = {7: 2, 15: 1}
+#: Queues whose turns are remembered; names come from users.
+_REMEMBERED_MAX: Final = 1_024
 
 
 class Ready(NamedTuple):
@@ -65,6 +72,36 @@ class _Ring:
         return ready
 
 
+class QueueTurns:
+    """Which queue is served next: the highest priority first, and in turn among equals.
+
+    A lower priority gets one pick in `_ROUND` while there is a higher one, so that it is late
+    but never starved.
+    """
+
+    def __init__(self) -> None:
+        #: Every queue that was served, whose turn was the longest ago first.
+        self._order: dict[str, None] = {}
+        self._picks = 0
+
+    def pick(self, waiting: Mapping[str, int]) -> str:
+        """Return one of the waiting queues, which are given with their priorities."""
+        self._picks += 1
+        levels = sorted(set(waiting.values()), reverse=True)
+        # The second level in one place of the round, the third in another.
+        place = _PLACES.get(self._picks % _ROUND, 0)
+        level = levels[place] if place < len(levels) else levels[0]
+        equals = [name for name, priority in waiting.items() if priority == level]
+        # A queue that was never served comes first.
+        fresh = [name for name in equals if name not in self._order]
+        chosen = fresh[0] if fresh else next(name for name in self._order if name in equals)
+        self._order.pop(chosen, None)
+        self._order[chosen] = None
+        if len(self._order) > _REMEMBERED_MAX:
+            del self._order[next(iter(self._order))]
+        return chosen
+
+
 class FairQueue:
     """Ready actions of one placement class."""
 
@@ -75,9 +112,9 @@ class FairQueue:
     def __len__(self) -> int:
         return self._count
 
-    def push(self, queue: str, project: str, ready: Ready) -> None:
-        """Add a ready action under its queue, project and run."""
-        self._ring.push((queue, project, ready.run), ready)
+    def push(self, project: str, ready: Ready) -> None:
+        """Add a ready action under its project and run."""
+        self._ring.push((project, ready.run), ready)
         self._count += 1
 
     def pop(self) -> Ready:

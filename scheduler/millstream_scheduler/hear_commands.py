@@ -11,22 +11,28 @@ from millstream_events.commands import (
     AgentDescribed,
     ClientBatch,
     Command,
+    ConfigureQueue,
+    DeleteQueue,
     DescribeShard,
     PauseRun,
     Rejected,
     ResolveName,
     ResumeRun,
     ShardDescribed,
+    SignalCondition,
     SubmitRun,
     WatchRun,
 )
 from millstream_events.ids import is_run_id
 from millstream_events.names import name_flaw
 from millstream_events.phases import State
+from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with_queue
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.caching import in_force, look_up, resume
+from millstream_scheduler.conditions import signal
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
+from millstream_scheduler.queues import FULL_RETRY_MS
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
 from millstream_scheduler.turn import Turn
@@ -101,6 +107,14 @@ def _submit(
     if (missing := _source_flaw(turn, command, sources)) is not None:
         wait_ms = BUSY_RETRY_MS if missing.code == "busy" else 0
         _refuse(turn, client, command, missing.code, missing.reason, wait_ms)
+        return
+    queue = "" if command.policy is None else command.policy.queue
+    if turn.book.queues.settings.get(queue, QueueSettings()).draining:
+        text = f"queue {queue!r} is being drained: it takes no new runs"
+        _refuse(turn, client, command, "queue-draining", text)
+        return
+    if full := turn.book.full(queue):
+        _refuse(turn, client, command, "queue-full", full, FULL_RETRY_MS)
         return
     run = turn.state.runs[run_id] = RunState(run_id)
     cache_key, cache_mode = in_force(command.settings, command.cache_key, command.cache_mode)
@@ -219,6 +233,48 @@ def _resume(turn: Turn, client: str, command: ResumeRun) -> None:
     _accept(turn, client, command.command, run)
 
 
+def _signal(turn: Turn, client: str, command: SignalCondition) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is None:
+        return
+    refusal = signal(turn, run, command)
+    if refusal is None:
+        _accept(turn, client, command.command, run)
+    else:
+        _refuse(turn, client, command, *refusal)
+
+
+def _configure_queue(turn: Turn, client: str, command: ConfigureQueue) -> None:
+    before = turn.book.queues.settings.get(command.name)
+    if flaw := queue_flaw(command.name, command.settings):
+        _refuse(turn, client, command, "invalid", flaw)
+    elif before == command.settings:
+        _accept_for_shard(turn, client, command.command)
+    elif command.create and before is not None:
+        text = f"a queue {command.name!r} exists with other settings"
+        _refuse(turn, client, command, "name-taken", text)
+    elif not command.create and before is None:
+        _refuse(turn, client, command, "no-such-queue", f"no queue {command.name!r}")
+    elif before is None and len(turn.book.queues.settings) >= QUEUES_MAX:
+        _refuse(turn, client, command, "invalid", f"there are {QUEUES_MAX} queues, the most")
+    else:
+        _apply(turn, with_queue(turn.state.settings, command.name, command.settings))
+        _accept_for_shard(turn, client, command.command)
+
+
+def _delete_queue(turn: Turn, client: str, command: DeleteQueue) -> None:
+    # One that is gone already may have been deleted by this very command.
+    if command.name in turn.book.queues.settings:
+        _apply(turn, with_queue(turn.state.settings, command.name, None))
+    _accept_for_shard(turn, client, command.command)
+
+
+def _apply(turn: Turn, settings: tuple[tuple[str, int], ...]) -> None:
+    version = turn.state.config_version + 1
+    turn.record_shard(m.ConfigApplied(0, version=version, settings=settings))
+    turn.book.sort_again()
+
+
 def _resolve(turn: Turn, client: str, command: ResolveName) -> None:
     run_id = turn.state.names.get(name_key(command.project, command.name))
     if run_id is None:
@@ -273,6 +329,10 @@ def _decidable(turn: Turn, client: str, command: Command, run_id: str) -> RunSta
     return run
 
 
+def _accept_for_shard(turn: Turn, client: str, command: bytes) -> None:
+    turn.effects.clients_durable[client].append(Accepted(command, "", turn.state.rev))
+
+
 def _accept(turn: Turn, client: str, command: bytes, run: RunState) -> None:
     turn.effects.clients_durable[client].append(Accepted(command, run.id, run.rev))
 
@@ -280,8 +340,8 @@ def _accept(turn: Turn, client: str, command: bytes, run: RunState) -> None:
 def _refuse(
     turn: Turn, client: str, command: Command, code: str, reason: str, retry_ms: int = 0
 ) -> None:
-    # Kept for audit, but for `busy`, which a loaded client repeats many times a second.
-    if code != "busy":
+    # Kept for audit, but for what a client repeats many times a second.
+    if code not in ("busy", "queue-full"):
         turn.record_shard(
             m.CommandRejected(0, command=command.command[:16], code=code, by=client, reason=reason)
         )
@@ -295,5 +355,8 @@ _COMMANDS: Final[Mapping[type[Command], Callable[[Turn, str, Any], None]]] = {
     AbortAction: _abort_action,
     PauseRun: _pause,
     ResumeRun: _resume,
+    SignalCondition: _signal,
+    ConfigureQueue: _configure_queue,
+    DeleteQueue: _delete_queue,
     ResolveName: _resolve,
 }

@@ -18,6 +18,8 @@ from millstream_events.reports import (
     Goodbye,
     Hello,
     Lost,
+    Notified,
+    OpenCondition,
     Parked,
     RecordTrace,
     Repeat,
@@ -31,7 +33,7 @@ from millstream_events.reports import (
 )
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
-from millstream_scheduler import requests
+from millstream_scheduler import conditions, requests
 from millstream_scheduler.assign import ordinal_of, tell_ordinal
 from millstream_scheduler.outcomes import (
     action_ended,
@@ -402,6 +404,8 @@ _REPORTS: Final[Mapping[type[Report], Callable[[Turn, str, Any], None]]] = {
     Parked: _parked,
     StartAction: requests.start_action,
     SetTimer: requests.set_timer,
+    OpenCondition: conditions.open_condition,
+    Notified: conditions.notified,
     RecordTrace: requests.record_trace,
     CancelChild: requests.cancel_child,
     AskChildren: requests.ask_children,

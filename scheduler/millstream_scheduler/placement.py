@@ -67,11 +67,16 @@ class Seat:
         return now_ns - self.heard_ns < stale_ms * 1_000_000
 
 
-def selector_of(policy: Policy) -> Selector:
-    """Return what the action asks of a pool; see `settled` for a queue."""
+def selector_of(policy: Policy, pool: str) -> Selector:
+    """Return what the action asks of a pool, itself or else through `pool` of its queue.
+
+    Args:
+        policy: The action's.
+        pool: Name of a pool, or `QUEUE` and the name of a queue; see `settled`. Empty: any.
+    """
     selector = policy.selector or ANY
-    if policy.queue and not selector.pool:
-        return _with_pool(selector, QUEUE + policy.queue)
+    if pool and not selector.pool:
+        return _with_pool(selector, pool)
     return selector
 
 

@@ -23,6 +23,7 @@ from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.caching import in_force, look_up
 from millstream_scheduler.outcomes import abort_action, release_to_parent
+from millstream_scheduler.queues import FULL_RETRY_MS, queue_name
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.timers import Due
@@ -80,6 +81,9 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         refusal = Refuse(run.id, request.token, request.id, "too-many-children", text)
         turn.order_now(agent, refusal)
         return
+    if (full := _full(turn, run, request)) is not None:
+        turn.order_now(agent, full)
+        return
     ordinal = len(run.actions)
     cache_key, cache_mode = in_force(run.settings, request.cache_key, request.cache_mode)
     effective = turn.record(
@@ -108,6 +112,16 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     fresh = not request.cache_key and not reuses(run.origin)
     if not (request.eager and fresh and adopt(turn, agent, run, ordinal, request)):
         look_up(turn, run, ordinal)
+
+
+def _full(turn: Turn, run: RunState, request: StartAction) -> Refuse | None:
+    """Return the refusal of a call whose queue is full; the sender calls again, for ever."""
+    own = "" if request.policy is None else request.policy.queue
+    name = own or queue_name(run, 0)
+    reason = turn.book.full(name)
+    if not reason:
+        return None
+    return Refuse(run.id, request.token, request.id, "queue-full", reason, FULL_RETRY_MS)
 
 
 def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
@@ -177,14 +191,21 @@ def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
 
 
 def ask_children(turn: Turn, agent: str, request: AskChildren) -> None:
-    """Release again what is over of the children that an attempt still waits for."""
+    """Release again what is over of the children that an attempt still waits for.
+
+    One that nobody knows was refused, or its request is still on its way: it is asked for anew.
+    """
     found = caller(turn, agent, request.run, request.parent, request.token)
     if found is None:
         return
     run, _ = found
     for child in request.ids:
         known = run.ordinals.get(child)
-        if known is not None and run.actions[known].terminal:
+        if known is None:
+            text = "the call has not arrived"
+            unknown = Refuse(run.id, request.token, child, "unknown-call", text, FULL_RETRY_MS)
+            turn.order_now(agent, unknown)
+        elif run.actions[known].terminal:
             release_to_parent(turn, run, known)
 
 

@@ -10,7 +10,7 @@ import msgspec
 
 from millstream_events.codec import encode
 from millstream_events.commands import Command
-from millstream_events.reports import StartAction
+from millstream_events.reports import OpenCondition, StartAction
 from millstream_events.values import ErrorRecord, Inline, Policy, Value
 
 #: Most that one command or one value may take inside an event.
@@ -35,6 +35,11 @@ def call_bytes(call: StartAction) -> int:
     inputs = len(call.inputs.content) if isinstance(call.inputs, Inline) else 0
     policy = 0 if call.policy is None else _policy_bytes(call.policy)
     return inputs + policy + len(call.group) + len(call.cache_key) + len(call.task.name)
+
+
+def opening_bytes(opening: OpenCondition) -> int:
+    """Return what the parts of a condition take whose size the user decides."""
+    return len(encode(opening))
 
 
 def _policy_bytes(policy: Policy) -> int:

@@ -10,6 +10,7 @@ from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.state import RunState
 from millstream_events.values import ErrorRecord
+from millstream_scheduler.conditions import notify
 from millstream_scheduler.hear_reports import live_on, lose
 from millstream_scheduler.outcomes import (
     abort_action,
@@ -54,6 +55,8 @@ def _fire(turn: Turn, run: RunState, due: Due) -> None:
         case "timer" | "condition" if action.state == State.WAITING:
             _mark(turn, run, due)
             action_ended(turn, run, due.action)
+        case "webhook" if action.state == State.WAITING:
+            notify(turn, run, due.action, due.attempt)
         case "backoff" if action.state == State.BACKOFF and current:
             _mark(turn, run, due)
             if not run.paused:
@@ -151,7 +154,7 @@ def hold_unmatched(turn: Turn) -> None:
         if not len(group.queue):
             group.unmatched_since_ns = 0
             continue
-        selector = turn.book.settled(group.selector)
+        selector = turn.book.settled(group.key.selector)
         if any(
             seat.fresh(turn.monotonic_ns, config.agent_stale_ms) and matches(selector, seat.hello)
             for seat in turn.book.seats.values()

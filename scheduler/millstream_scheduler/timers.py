@@ -12,7 +12,7 @@ class Due(msgspec.Struct, frozen=True, order=True):
     """One entry."""
 
     at_ms: int
-    #: backoff, timer, condition, queued, runtime, deadline, run-deadline or grace.
+    #: backoff, timer, condition, webhook, queued, runtime, deadline, run-deadline or grace.
     what: str
     run: str
     action: int = 0

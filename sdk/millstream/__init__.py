@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from millstream._accessor import ctx
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
+    from millstream._condition import ConditionWebhook, new_condition
     from millstream._devices import (
         AMD_GPU,
         APPLE_SILICON,
@@ -76,6 +77,7 @@ __all__ = [
     "Cache",
     "CachePolicy",
     "CacheRequest",
+    "ConditionWebhook",
     "Cron",
     "Device",
     "DeviceClass",
@@ -126,6 +128,7 @@ __all__ = [
     "is_control_plane_available",
     "map",
     "models",
+    "new_condition",
     "remote",
     "rerun",
     "run",
@@ -149,6 +152,7 @@ _HOMES: Final = {
     "Cache": "_cache",
     "CachePolicy": "_cache",
     "CacheRequest": "_cache",
+    "ConditionWebhook": "_condition",
     "Cron": "_trigger",
     "Device": "_devices",
     "DeviceClass": "_devices",
@@ -199,6 +203,7 @@ _HOMES: Final = {
     "is_control_plane_available": "_init_forms",
     "map": "_map",
     "models": "models",
+    "new_condition": "_condition",
     "remote": "remote",
     "rerun": "_launch",
     "run": "_launch",

@@ -20,12 +20,17 @@ from millstream_events.commands import (
     AbortRun,
     Accepted,
     Command,
+    ConfigureQueue,
+    DeleteQueue,
     DescribeShard,
     LeaderAnnounced,
+    PauseRun,
     Rejected,
     ResolveName,
+    ResumeRun,
     RunReleased,
     ShardDescribed,
+    SignalCondition,
     SubmitRun,
     ToClient,
 )
@@ -39,6 +44,7 @@ from millstream_events.errors import (
 )
 from millstream_events.ids import Digest, RunId, new_run_id
 from millstream_events.ports import Connected, EventLog
+from millstream_events.queues import QueueSettings
 from millstream_events.subjects import client_subject, command_subject, leader_subject
 from millstream_events.values import Inline, Value
 
@@ -187,6 +193,30 @@ class Client:
         """End one action and everything below it. Errors as those of `ask`."""
         command = AbortAction(new_command_id(), run, action, self.who, reason)
         return _accepted(await self.ask(command))
+
+    async def pause_run(self, run: str, reason: str = "") -> Accepted:
+        """Dispatch nothing more of `run` until it is resumed. Errors as those of `ask`."""
+        return _accepted(await self.ask(PauseRun(new_command_id(), run, self.who, reason)))
+
+    async def resume_run(self, run: str, reason: str = "") -> Accepted:
+        """Dispatch `run` again. Errors as those of `ask`."""
+        return _accepted(await self.ask(ResumeRun(new_command_id(), run, self.who, reason)))
+
+    async def signal_condition(self, run: str, condition: bytes, value: Value) -> Accepted:
+        """Answer a condition. Errors as those of `ask`; `already-ended`: with another answer."""
+        command = SignalCondition(new_command_id(), run, condition, value, self.who)
+        return _accepted(await self.ask(command))
+
+    async def configure_queue(
+        self, name: str, settings: QueueSettings, *, create: bool
+    ) -> Accepted:
+        """Create a queue or change one. Errors as those of `ask`."""
+        command = ConfigureQueue(new_command_id(), name, settings, create, self.who)
+        return _accepted(await self.ask(command))
+
+    async def delete_queue(self, name: str) -> Accepted:
+        """Forget a queue's settings. Errors as those of `ask`."""
+        return _accepted(await self.ask(DeleteQueue(new_command_id(), name, self.who)))
 
     async def resolve(self, name: str, project: str) -> str:
         """Return the run that has the alias `name`. Errors as those of `ask`."""

@@ -11,6 +11,7 @@ from typing import Final, Protocol
 
 import msgspec
 
+from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import JournalEntry
 from millstream_events.values import ErrorRecord, Policy, TaskRef, Value
 
@@ -50,6 +51,19 @@ class TraceResult(msgspec.Struct, frozen=True):
     ended_ns: int
 
 
+class Question(msgspec.Struct, frozen=True):
+    """One condition of a running attempt, ready to be sent."""
+
+    id: bytes
+    name: str
+    #: bool, int, float or str.
+    expects: str
+    prompt: str
+    #: URL, or empty.
+    webhook: str
+    extras: ConditionExtras
+
+
 class Controller(Protocol):
     """What the SDK needs from the host of an attempt. Called on the host's event loop only."""
 
@@ -65,6 +79,18 @@ class Controller(Protocol):
 
     async def sleep(self, action_id: bytes, due_ms: int) -> None:
         """Return when Unix time `due_ms` has come, also across retries of the attempt."""
+        ...
+
+    async def open_condition(self, question: Question) -> None:
+        """Put a condition on its way to the log; nobody waits for its answer yet."""
+        ...
+
+    async def wait_for_condition(self, question: Question) -> JournalEntry:
+        """Return how the condition ended, opened if it is not. Cancelling leaves it open.
+
+        Raises:
+            RejectedError: The leader refused the condition.
+        """
         ...
 
     def recorded(self, action_id: bytes) -> JournalEntry | None:
@@ -116,6 +142,8 @@ class ActionContext(msgspec.Struct, kw_only=True):
     calls: dict[tuple[bytes, bytes, str], int] = msgspec.field(
         default_factory=dict[tuple[bytes, bytes, str], int]
     )
+    #: Names of conditions that this attempt has opened and not seen the end of.
+    conditions: set[str] = msgspec.field(default_factory=set[str])
     #: Bounds the children that are called and not over.
     open_calls: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(OPEN_CALLS_MAX)

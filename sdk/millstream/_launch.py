@@ -24,8 +24,9 @@ from millstream._submit import RunOptions, Submission, needs_uploads, prepare, s
 from millstream._syncify import Syncified, background, syncify
 from millstream._task import Task
 from millstream._unsupported import warn
-from millstream.errors import InitializationError
+from millstream.errors import InitializationError, ResourceExhaustedError
 from millstream_events.commands import Accepted, RunReleased
+from millstream_events.errors import RejectedError
 from millstream_events.names import name_flaw
 
 P = ParamSpec("P")
@@ -68,6 +69,7 @@ class Runner:
             RuntimeDataValidationError: An argument does not fit the task's parameters.
             InlineIOMaxBytesBreached: The inputs are larger than the task allows.
             CodeBundleError: The task's code cannot be sent to a worker.
+            ResourceExhaustedError: The queue stayed full for as long as the client waits.
             RejectedError: The leader refused; `name-taken`: the name belongs to a run of
                 another task or of other inputs.
             ClusterNotReachedError: No cluster.
@@ -81,7 +83,11 @@ class Runner:
         if needs_uploads(client, submission):
             background.run(store_uploads(client, submission), name="run")
         accepted, released = _send(client, submission)
-        run = self._made(client, submission, accepted.result(), released, task)
+        try:
+            answer = accepted.result()
+        except RejectedError as exc:
+            raise _exhausted(exc) from exc
+        run = self._made(client, submission, answer, released, task)
         if mode == "local":
             run.result()
         return run
@@ -96,7 +102,10 @@ class Runner:
         if needs_uploads(client, submission):
             await background.join(store_uploads(client, submission))
         accepted, released = _send(client, submission)
-        answer = await asyncio.wrap_future(accepted)
+        try:
+            answer = await asyncio.wrap_future(accepted)
+        except RejectedError as exc:
+            raise _exhausted(exc) from exc
         run = self._made(client, submission, answer, released, task)
         if mode == "local":
             await run.result.aio()
@@ -136,6 +145,13 @@ def _send(
         client.submit_with, submission.command, sink_of(accepted), sink_of(released)
     )
     return accepted, released
+
+
+def _exhausted(refusal: RejectedError) -> Exception:
+    """Return what a refused submission raises: a full queue has Flyte's name for it."""
+    if refusal.reason_code == "queue-full":
+        return ResourceExhaustedError(refusal.reason)
+    return refusal
 
 
 class RunContext:
@@ -297,8 +313,7 @@ def with_runcontext(
         custom_context=dict(custom_context or {}),
         deadline_ms=_limit_ms(deadline, timeout),
         raw_data_path=raw_data_path or "",
-        copy_style=copy_style or "",
-        interactive_mode=interactive_mode,
+        copy_style=copy_style or "", interactive_mode=interactive_mode,
         max_action_concurrency=_concurrency_of(max_action_concurrency),
     )  # fmt: skip
     return RunContext(options)

@@ -280,6 +280,16 @@ class Run(RunReads, Generic[R]):
         """End the run and everything in it; nothing happens if it is over already."""
         await self._client.abort_run(self.id, reason)
 
+    @syncify_method
+    async def pause(self, reason: str = "") -> None:
+        """Start no further action of the run until it is resumed; what runs goes on."""
+        await self._client.pause_run(self.id, reason)
+
+    @syncify_method
+    async def resume(self, reason: str = "") -> None:
+        """Go on with a paused run; nothing happens if it is not paused."""
+        await self._client.resume_run(self.id, reason)
+
     def _carried(self, release: RunReleased) -> RunReleased:
         if not _far(release):
             return release

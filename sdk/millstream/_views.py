@@ -12,6 +12,7 @@ import msgspec
 
 from millstream._values_wire import MALFORMED, CodedPlain, Packed, Pickled, unpack
 from millstream_events.codec import OpaqueFrame
+from millstream_events.conditions import decode_scalar
 from millstream_events.ids import show_action
 from millstream_events.model import Event, Frame
 from millstream_events.phases import Phase, State
@@ -82,6 +83,7 @@ def run_view(run: RunState) -> View:
         "who": run.who,
         "aborting": run.aborting,
         "paused": run.paused,
+        "paused_actions": sum(open_condition(action) for action in run.actions),
         "parent_run": run.parent_run or None,
         "origin": None if run.origin is None else run.origin.run,
         "rev": run.rev,
@@ -116,7 +118,55 @@ def action_view(run: RunState, ordinal: int) -> View:
         "error": error_view(action.error) if action.state != State.SUCCEEDED else None,
         "abort": _abort_view(action),
         "children": list(action.children),
+        "condition": _condition_view(run, ordinal),
         "source": _source_view(action),
+    }
+
+
+def open_condition(action: ActionState) -> bool:
+    """Say whether the action is a condition that waits for its answer."""
+    return action.kind == "condition" and action.state == State.WAITING
+
+
+def waits_for_somebody(run: RunState) -> bool:
+    """Say whether the run is paused, or one of its conditions waits for an answer."""
+    return not run.finished and (run.paused or any(map(open_condition, run.actions)))
+
+
+def _condition_view(run: RunState, ordinal: int) -> Json:
+    action = run.actions[ordinal]
+    if action.condition is None:
+        return None
+    asked = action.asked
+    calls = [text.partition(" ") for key, text in run.notes if key == "webhook"]
+    return {
+        "name": asked.name,
+        "type": asked.type,
+        "prompt": asked.prompt,
+        "prompt_type": asked.prompt_type,
+        "description": asked.description,
+        "value": decode_scalar(action.output) if action.output is not None else None,
+        "webhook": asked.webhook or None,
+        "webhook_outcome": next((end for at, _, end in calls if at == str(ordinal)), None),
+    }
+
+
+def condition_view(run: RunState, ordinal: int) -> View:
+    """Return one condition of `run`, as `millstream get condition` shows it."""
+    action = run.actions[ordinal]
+    shown = _condition_view(run, ordinal)
+    assert isinstance(shown, dict), action.kind
+    return {
+        "name": shown["name"],
+        "run": run.name or run.id,
+        "run_id": run.id,
+        "action": show_action(ordinal),
+        "parent": show_action(action.parent),
+        "phase": str(action.phase),
+        **shown,
+        "opened_at": show_time(action.requested_ns),
+        "due_at": show_time(action.due_ms * 1_000_000),
+        "ended_at": show_time(action.ended_ns),
     }
 
 

@@ -5,8 +5,10 @@ Methods have a plain form and an `.aio` one.
 
 from millstream._outputs import ActionOutputs
 from millstream._remote_action import Action
+from millstream._remote_condition import Condition
 from millstream._remote_details import ActionDetails
 from millstream._remote_project import Project
+from millstream._remote_queue import Queue
 from millstream._remote_records import ActionInputs, TimeFilter
 from millstream._run import Run
 from millstream._run_reads import RunDetails
@@ -16,7 +18,9 @@ __all__ = [
     "ActionDetails",
     "ActionInputs",
     "ActionOutputs",
+    "Condition",
     "Project",
+    "Queue",
     "Run",
     "RunDetails",
     "TimeFilter",

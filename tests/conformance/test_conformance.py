@@ -56,7 +56,7 @@ def drive(tree: DevTree, mode: str, *skipped: str) -> Outcomes:
     ended = subprocess.run(
         [sys.executable, "drive_programs.py", mode, *skipped],
         cwd=tree.folder, env=tree.environ(), capture_output=True, text=True,
-        timeout=DEADLINE_S, check=False,
+        stdin=subprocess.DEVNULL, timeout=DEADLINE_S, check=False,
     )  # fmt: skip
     found: Outcomes = {}
     for line in ended.stdout.splitlines():

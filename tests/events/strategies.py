@@ -8,6 +8,7 @@ from log_builder import OTHER, RUN
 
 from millstream_events import model as m
 from millstream_events.codec import encode_frame
+from millstream_events.conditions import ConditionExtras
 from millstream_events.fold import apply, apply_shard
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import ACCEPTS, Phase, State
@@ -62,6 +63,7 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "settings": st.sampled_from([(), (("cache_scope", "project-domain"),)]),
     "features": st.sampled_from([(), ("x", "a")]),
     "expected": st.sampled_from([(), (b"id-1",)]),
+    "extras": st.sampled_from([None, ConditionExtras("markdown", "more", 5, "g", "{}")]),
     "figures": st.sampled_from([(), (("limit_bytes", 5),)]),
 }
 

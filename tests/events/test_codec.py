@@ -21,9 +21,10 @@ from millstream_events.errors import LogCorruptError
 from millstream_events.fold import fold_entry
 from millstream_events.model import CHAIN_START, FRAME_FORMAT
 from millstream_events.ports import LogEntry
+from millstream_events.queues import QueueSettings
 from millstream_events.state import ShardState, run_hash
 from millstream_events.subjects import SHARD_KEY
-from millstream_events.values import ErrorRecord, TaskRef
+from millstream_events.values import ErrorRecord, Inline, TaskRef
 
 _quick = settings(max_examples=20, deadline=None)
 
@@ -226,6 +227,8 @@ _PARTS = {
     "policy": None,
     "inputs": None,
     "output": None,
+    "value": Inline("msgpack", b"\xc3"),
+    "settings": QueueSettings(1, 2, 3, 100, "gpu", draining=True),
 }
 _SAMPLES = {
     msgspec.inspect.IntType: 7,

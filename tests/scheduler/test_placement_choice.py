@@ -6,6 +6,7 @@ from millstream_events.reports import Hello
 from millstream_events.values import Policy, Selector
 from millstream_scheduler.placement import (
     ANY,
+    QUEUE,
     Seat,
     choose,
     describe,
@@ -60,11 +61,12 @@ def test_an_agent_fits_when_it_is_all_that_is_asked_for(selector: Selector, fits
     ],
 )
 def test_a_queue_names_its_pool_unless_the_task_does(policy: Policy, selector: Selector) -> None:
-    assert settled(selector_of(policy), {"p", "q"}) == selector
+    pool = policy.queue and QUEUE + policy.queue
+    assert settled(selector_of(policy, pool), {"p", "q"}) == selector
 
 
 def test_a_queue_whose_pool_is_not_there_is_served_by_any() -> None:
-    selector = selector_of(Policy(queue="q", selector=Selector(region=("eu",))))
+    selector = selector_of(Policy(selector=Selector(region=("eu",))), QUEUE + "q")
     assert settled(selector, {"default"}) == Selector(region=("eu",))
     assert settled(Selector("q"), {"default"}) == Selector("q")
 

@@ -21,11 +21,12 @@ class Attempt:
         #: Seeds are ids, so every attempt of an action makes the same calls.
         depth = len(work.task.name)
         for k in range(self.script.choice([0, 0, 1, 2, 3]) if depth < 4 else 0):
-            kind = self.script.choice(["child", "child", "trace", "timer"])
+            kind = self.script.choice(["child", "child", "trace", "timer", "condition"])
             identity = (kind + work.task.name).encode()
             call = child_id(work.id, task_identity=identity, inputs_hash=b"i", group="", k=k)
             self.counts[call] = k
             self.steps.append((kind, call))
+        self.kinds = {call: kind for kind, call in self.steps}
         self.waiting: set[bytes] = set()
         self.cancelled = False
 

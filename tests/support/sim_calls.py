@@ -37,6 +37,7 @@ def policy_of(call: bytes) -> Policy:
         queued_max_ms=2000 if pick == 3 else 0,
         idempotent=pick != 4,
         grace_ms=50,
+        queue="default" if call[3] % 3 == 0 else "",
         cache_max_age_ms=40 if call[4] % 4 == 0 else 0,
     )
 

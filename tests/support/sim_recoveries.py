@@ -4,9 +4,16 @@ import random
 from collections import deque
 from typing import Any
 
-from millstream_events.commands import ClientBatch, ResumeRun, RunReleased, SubmitRun
+from millstream_events.commands import (
+    ClientBatch,
+    ConfigureQueue,
+    ResumeRun,
+    RunReleased,
+    SubmitRun,
+)
 from millstream_events.ids import new_run_id
 from millstream_events.phases import State
+from millstream_events.queues import QueueSettings
 from millstream_events.seal import Sealed
 from millstream_events.state import ShardState
 from millstream_events.values import Origin
@@ -40,6 +47,10 @@ class Recoveries:
 
     def submit(self, run: str) -> None:
         """Ask for a run, possibly again."""
+        raise NotImplementedError
+
+    def answer(self, *, everything: bool) -> None:
+        """Answer conditions that wait."""
         raise NotImplementedError
 
     def stuck(self) -> list[str]:
@@ -110,6 +121,11 @@ class Recoveries:
         for _ in range(steps):
             self.step()
         self.faults = False
+        # A queue that is drained takes no run, and these must all come to an end.
+        settings = QueueSettings(1, 1, 2)
+        for create in (True, False):
+            command = ConfigureQueue(b"q" * 16, "default", settings, create=create)
+            self.commands.append(ClientBatch("me.1", (command,)))
         for run in self.runs:
             self.submit(run)
             self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
@@ -120,6 +136,7 @@ class Recoveries:
             if self.rng.random() < 0.01:
                 for agent in self.agents.values():
                     agent.wants_hello = True
+                self.answer(everything=True)
                 for run in self.runs:
                     self.submit(run)
                     self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))

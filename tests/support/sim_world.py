@@ -8,9 +8,8 @@ the seed, so a failing seed is its own reproduction.
 import random
 from collections import deque
 
-import msgspec
-from sim_attempt import Attempt
-from sim_calls import SimBlobs, cache_of, output_of, policy_of
+from sim_agent import MS, SimAgent
+from sim_calls import SimBlobs, cache_of
 from sim_hearing import Hearing
 from sim_recoveries import Recoveries
 
@@ -18,241 +17,35 @@ from millstream_events.commands import (
     AbortAction,
     AbortRun,
     ClientBatch,
+    ConfigureQueue,
     PauseRun,
     ResumeRun,
     RunReleased,
+    SignalCondition,
     SubmitRun,
     WatchRun,
 )
+from millstream_events.conditions import encode_scalar
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import apply_shard, fold_entry
 from millstream_events.ids import new_run_id
 from millstream_events.model import LeaderElected
+from millstream_events.phases import State
 from millstream_events.ports import LogEntry
+from millstream_events.queues import QueueSettings
 from millstream_events.reports import (
-    UNKNOWN_ACTION,
-    Adopted,
     AgentBatch,
-    AskChildren,
-    Cancel,
     Credit,
-    Failed,
-    Forget,
-    Held,
-    Hello,
-    Lost,
-    RecordTrace,
-    Release,
-    Repeat,
-    Returned,
-    SayHello,
-    SetTimer,
-    StartAction,
-    Started,
-    Succeeded,
-    ToAgent,
-    Work,
 )
 from millstream_events.seal import Sealed, seal
 from millstream_events.state import ShardState
-from millstream_events.values import ErrorRecord, Inline, Policy, TaskRef
+from millstream_events.values import Policy, TaskRef
 from millstream_scheduler.book import Book, rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.decide import Inputs, decide
+from millstream_scheduler.queues import queue_name
 
 SHARD = "lo00"
-MS = 1_000_000
-
-
-class SimAgent:
-    """An agent by the protocol, without processes."""
-
-    def __init__(self, world: "World", name: str) -> None:
-        self.world = world
-        self.name = name
-        self.starts = 0
-        self.spool: list[object] = []
-        self.restart(spooled=False)
-
-    def restart(self, *, spooled: bool) -> None:
-        """Begin a new incarnation; with `spooled`, outcomes of the former are reported first."""
-        self.starts += 1
-        self.incarnation = f"{self.name}-{self.starts}"
-        outcomes = (Succeeded, Failed, Lost, RecordTrace)
-        kept = [item for item in getattr(self, "outbox", []) if isinstance(item, outcomes)]
-        self.outbox: list[object] = kept if spooled else []
-        self.base = 1
-        self.generation = 0
-        self.epoch = 0
-        self.granted = 0
-        self.attempts: dict[bytes, Attempt] = {}
-        #: Attempts that began here -> number of the call that tells of them.
-        self.eager: dict[bytes, int] = {}
-        self.inbox: deque[ToAgent] = deque()
-        self.wants_hello = True
-
-    def report(self, item: object) -> None:
-        """Number and send one report."""
-        self.outbox.append(item)
-        self.send(self.base + len(self.outbox) - 1, [item])
-
-    def send(self, first: int, items: list[object]) -> None:
-        """Put one batch on the network."""
-        self.world.up.append((self.name, AgentBatch(self.incarnation, first, tuple(items))))
-
-    def hello(self) -> None:
-        """Introduce the agent and repeat what is not acknowledged."""
-        self.wants_hello = False
-        self.generation += 1
-        self.granted = max(0, self.world.slots - len(self.attempts))
-        unacked = {getattr(item, "token", b"") for item in self.outbox}
-        held = [
-            Held(
-                a.work.run,
-                a.work.action,
-                a.work.attempt,
-                token,
-                self.eager.get(token, -1) >= self.base,
-            )
-            for token, a in self.attempts.items()
-        ]
-        held += [
-            Held(item.run, item.action, 0, item.token)
-            for item in self.outbox
-            if isinstance(item, (Succeeded, Failed, Lost)) and item.token in unacked
-        ]
-        introduction = Hello(
-            self.generation, "default", "lo", "", (), self.world.slots, self.granted, tuple(held)
-        )
-        self.send(self.base, [*self.outbox, introduction])
-        for token, attempt in self.attempts.items():
-            if attempt.waiting:
-                ids = tuple(sorted(attempt.waiting))
-                work = attempt.work
-                self.send(self.base, [AskChildren(work.run, work.action, token, ids)])
-
-    def hear(self, message: ToAgent) -> None:
-        """Take orders."""
-        if message.epoch < self.epoch or message.incarnation != self.incarnation:
-            return
-        if message.epoch > self.epoch:
-            self.epoch = message.epoch
-        while self.base <= message.acked and self.outbox:
-            self.outbox.pop(0)
-            self.base += 1
-        for order in message.items:
-            match order:
-                case Work():
-                    if order.generation == self.generation:
-                        program = self.world.program_of(order.run)
-                        self.attempts[order.token] = Attempt(order, program)
-                case Release() if order.token in self.attempts:
-                    attempt = self.attempts[order.token]
-                    attempt.waiting.discard(order.id)
-                    attempt.known[order.id] = order  # type: ignore[assignment]  # same fields
-                    self.world.observe(order)
-                case Cancel() if order.token in self.attempts:
-                    self.attempts[order.token].cancelled = True
-                case Adopted() if order.token in self.attempts:
-                    adopted = self.attempts[order.token]
-                    adopted.work = msgspec.structs.replace(adopted.work, action=order.action)
-                case Forget():
-                    self.attempts.pop(order.token, None)
-                case Repeat() if order.start >= self.base:
-                    self.send(order.start, self.outbox[order.start - self.base :])
-                case SayHello():
-                    self.wants_hello = True
-                case _:
-                    pass
-
-    def free(self) -> None:
-        """Grant one more dispatch."""
-        self.granted += 1
-        self.send(self.base + len(self.outbox), [Credit(self.generation, self.granted)])
-
-    def step(self, rng: random.Random) -> None:
-        """Let one attempt do one thing."""
-        token = rng.choice(list(self.attempts))
-        attempt = self.attempts[token]
-        work = attempt.work
-        if attempt.cancelled and rng.random() < 0.7:
-            error = ErrorRecord("cancelled", "CancelledError", "cancelled", retryable=False)
-            self.end(token, Failed(work.run, work.action, token, error))
-            return
-        if rng.random() < 0.05:
-            self.end(token, Lost(work.run, work.action, token, "worker-crashed"))
-            return
-        if not attempt.steps and not attempt.waiting and rng.random() < 0.05:
-            self.end(token, Returned(work.run, work.action, token, "busy"))
-            return
-        if rng.random() < 0.2:
-            self.report(Started(work.run, work.action, token, "w", 1, self.world.now_ms * MS))
-        while attempt.steps and attempt.steps[0][1] in attempt.known:
-            attempt.steps.pop(0)
-        if attempt.steps:
-            self.call(attempt, *attempt.steps.pop(0))
-        elif not attempt.waiting:
-            if attempt.fails():
-                error = ErrorRecord("user", "ValueError", "no")
-                self.end(token, Failed(work.run, work.action, token, error, "w", 1, 2))
-            else:
-                won = Succeeded(work.run, work.action, token, output_of(work.id), "w", 1, 2)
-                self.end(token, won)
-
-    def call(self, attempt: Attempt, kind: str, call: bytes) -> None:
-        """Make one call of the attempt's program."""
-        work = attempt.work
-        token = work.token
-        if kind == "trace":
-            self.world.stepped.append((work.run, work.id, call))
-            done = Inline("x", call)
-            self.report(RecordTrace(work.run, work.action, token, call, "t", b"", done, None, 1, 2))
-            return
-        attempt.waiting.add(call)
-        if kind == "timer":
-            due_ms = self.world.now_ms + 20
-            self.report(SetTimer(work.run, work.action, token, call, due_ms))
-            return
-        task = TaskRef(work.task.name + "c", identity=b"c")
-        cache_key, cache_mode = cache_of(call, heavy=self.world.cached)
-        start = StartAction(
-            work.run,
-            work.action,
-            token,
-            call,
-            "task",
-            task,
-            None,
-            b"i",
-            k=attempt.counts[call],
-            policy=policy_of(call),
-            cache_key=cache_key,
-            cache_mode=cache_mode,
-        )
-        self.report(self.begin_here(work, start))
-
-    def begin_here(self, above: Work, call: StartAction) -> StartAction:
-        """Start some children before the leader hears of them, also such as exist already."""
-        if call.cache_key or not call.policy.idempotent or above.recovers:
-            return call
-        if self.world.rng.random() < 0.5:
-            return call
-        number = self.base + len(self.outbox)
-        token = (self.starts * 1_000_000 + number).to_bytes(6, "big") + self.name.encode()[-2:]
-        work = Work(
-            self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
-            policy=call.policy,
-        )  # fmt: skip
-        self.attempts[token] = Attempt(work, self.world.program_of(work.run))
-        self.eager[token] = number
-        return msgspec.structs.replace(call, eager=token, generation=self.generation)
-
-    def end(self, token: bytes, report: object) -> None:
-        """End an attempt."""
-        self.world.executed.append((self.attempts[token].work.run, self.attempts[token].work.id))
-        del self.attempts[token]
-        self.report(report)
-        self.free()
 
 
 class World(Hearing, Recoveries):
@@ -355,12 +148,27 @@ class World(Hearing, Recoveries):
             ),
         )
         self.fresh = False
+        self.check_queues()
         self.blobs.ask(turn.effects.blobs)
         self.pending.extend(turn.frames())
         for agent, orders in turn.effects.agents_now.items():
             self.tell(agent, orders, None)
         self.gated.append((self.book.state.seq, turn.effects))
         self.book.finished.clear()
+
+    def check_queues(self) -> None:
+        """Compare the counters of the queues with a count of what the folded state says."""
+        book = self.book
+        live = [run for run in book.state.runs.values() if run.decidable and run.actions]
+        for name in book.queues.settings:
+            under_way = {r.id for r in live if r.started_ns and queue_name(r, 0) == name}
+            assert book.queues.runs_in(name) == len(under_way), self.seed
+            busy = sum(
+                queue_name(run, ordinal) == name and book.counts(action)
+                for run in live
+                for ordinal, action in enumerate(run.actions)
+            )
+            assert book.queues.busy_in(name) == busy, self.seed
 
     def acknowledge(self, count: int) -> None:
         """Make the first `count` frames in flight durable, and act on them."""
@@ -383,7 +191,9 @@ class World(Hearing, Recoveries):
             bytes([number]) * 16,
             run,
             TaskRef("t"),
-            policy=Policy(retries=3, system_retries=50, grace_ms=50),
+            policy=Policy(
+                retries=3, system_retries=50, grace_ms=50, queue="default" if number % 2 else ""
+            ),
             body=b"same",
             cache_mode=mode,
             cache_key=key,
@@ -393,9 +203,22 @@ class World(Hearing, Recoveries):
         )
         self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
 
+    def answer(self, *, everything: bool) -> None:
+        """Answer conditions that wait, some twice or wrongly; once answered, it stays so."""
+        for run in self.book.state.runs.values():
+            for action in run.actions:
+                if action.state == State.WAITING and action.kind == "condition":
+                    if not everything and self.rng.random() < 0.5:
+                        continue
+                    for value in self.rng.sample([1, 2, "no"], k=2):
+                        command = SignalCondition(
+                            b"s" * 16, run.id, action.id, encode_scalar(value)
+                        )
+                        self.commands.append(ClientBatch("me.1", (command,)))
+
     def fault(self) -> None:
         """Break something."""
-        kinds = ["leader", "agent", "spool", "cut", "dup", "abort", "child", "pause"]
+        kinds = ["leader", "agent", "spool", "cut", "dup", "abort", "child", "pause", "queue"]
         kind = self.rng.choice(kinds)
         agent = self.rng.choice(list(self.agents.values()))
         run = self.rng.choice(self.runs)
@@ -422,6 +245,15 @@ class World(Hearing, Recoveries):
             case "pause":
                 self.commands.append(ClientBatch("me.1", (PauseRun(b"p" * 16, run),)))
                 self.commands.append(ClientBatch("me.1", (ResumeRun(b"r" * 16, run),)))
+            case "queue":
+                pick = self.rng.choice
+                settings = QueueSettings(
+                    pick([0, 1]), pick([0, 1, 2]), pick([0, 1, 9]), pick([1, 50, 100]),
+                    pick(["", "default"]), pick([True, False]),
+                )  # fmt: skip
+                create = ConfigureQueue(b"q" * 16, "default", settings, create=True)
+                update = ConfigureQueue(b"q" * 16, "default", settings)
+                self.commands.append(ClientBatch("me.1", (pick([create, update]),)))
             case _:
                 pass
 
@@ -447,6 +279,8 @@ class World(Hearing, Recoveries):
                 )
         elif roll < 0.93:
             self.submit(self.rng.choice(self.runs))
+        elif roll < 0.935:
+            self.answer(everything=False)
         elif self.faults and roll < 0.95:
             self.fault()
 

@@ -22,6 +22,7 @@ from millstream._views import (
     run_view,
     show_time,
     value_view,
+    waits_for_somebody,
 )
 from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, tell
@@ -85,6 +86,8 @@ class RunChoice:
     """Only runs that were started under this user's name."""
     project: str = ""
     """Only of this project."""
+    paused_only: Annotated[bool, Parameter(negative="")] = False
+    """Only runs that are paused or wait for the answer to a condition."""
 
     def as_filter(self) -> RunFilter:
         """Return the filter.
@@ -136,7 +139,10 @@ def get_run(
         if name:
             return run_view((await place.history(name)).state)
         index = RunIndex(place.log)
-        runs = await index.runs(wanted, sort_by=("created_at", "desc"), limit=limit or None)
+        most = None if choice.paused_only else limit or None
+        runs = await index.runs(wanted, sort_by=("created_at", "desc"), limit=most)
+        if choice.paused_only:
+            runs = [run for run in runs if waits_for_somebody(run)][: limit or None]
         return [run_view(run) for run in runs]
 
     found = on_cluster(body)

@@ -55,7 +55,9 @@ _EXITS: Final[Mapping[str, int]] = {
     "not-found": NOT_FOUND,
 }
 #: Refusals of a leader that mean that something is not there.
-_MISSING: Final = frozenset({"no-such-run", "no-such-action"})
+_MISSING: Final = frozenset({"no-such-run", "no-such-action", "no-such-queue"})
+#: Refusals that mean that somebody decided otherwise.
+_DECLINED: Final = frozenset({"already-ended", "queue-draining"})
 
 
 class CommandError(MillstreamError):
@@ -109,8 +111,11 @@ def number_of(error: MillstreamError) -> str:
 
 def exit_code_of(error: MillstreamError) -> int:
     """Return the exit code that the error means."""
-    if getattr(error, "reason_code", "") in _MISSING:
+    reason = getattr(error, "reason_code", "")
+    if reason in _MISSING:
         return NOT_FOUND
+    if reason in _DECLINED:
+        return DECLINED
     return _EXITS.get(error.code, FAILED)
 
 

@@ -20,7 +20,12 @@ from millstream.cli.outcome import (
 from millstream_events.errors import MillstreamError
 
 #: Plural, and what is meant by it.
-_NOUNS: Final = ("run", "action", "event", "pool")
+_NOUNS: Final = ("run", "action", "event", "pool", "condition", "queue")
+_QUEUE_VERBS: Final = {
+    "create": "Create a queue.",
+    "update": "Change or drain a queue.",
+    "delete": "Forget the settings of a queue.",
+}
 
 
 def _version() -> str:
@@ -59,6 +64,24 @@ def build() -> App:
         target = f"millstream.cli.get_cluster:get_{noun}"
         get.command(target, name=_names(noun), help=f"Show {noun}.")
     app.command(get)
+    get.command(
+        "millstream.cli.get_condition:get_condition",
+        name=_names("condition"),
+        help="Show condition.",
+    )
+    get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
+    for verb, does in _QUEUE_VERBS.items():
+        turn = App(name=verb, help=does)
+        turn.command(f"millstream.cli.queue:{verb}_queue", name="queue", help=does)
+        app.command(turn)
+    signal = App(name="signal", help="Answer what a task asks.")
+    target = "millstream.cli.signal:signal_condition"
+    signal.command(target, name="condition", help="Answer one condition.")
+    app.command(signal)
+    for verb, does in (("pause", "Hold a run back."), ("resume", "Go on with a paused run.")):
+        turn = App(name=verb, help=does)
+        turn.command(f"millstream.cli.pause:{verb}_run", name=_names("run"), help=does)
+        app.command(turn)
     abort = App(name="abort", help="End a run, or one action of it.")
     for noun in ("run", "action"):
         target = f"millstream.cli.abort:abort_{noun}"
