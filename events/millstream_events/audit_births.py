@@ -91,8 +91,9 @@ def _resumed(judge: Judge, event: m.RunResumed) -> bool:
 
 
 def _annotated(judge: Judge, event: m.RunAnnotated) -> bool:
-    del judge, event
-    return True
+    if event.value is None:
+        return True
+    return judge.known(event) is not None and len(event.entries) == 1
 
 
 # ------------------------------------------------------------------ new actions

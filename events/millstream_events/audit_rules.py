@@ -60,6 +60,6 @@ def _after_the_end(judge: Judge, event: m.Event) -> None:
         judge.breach("I26", f"{name_of(event)} after the run's end")
     elif kind in _DECISIONS:
         judge.breach("I05", f"{name_of(event)} of a{event.action} after the run's end")
-    if kind is not m.RunAnnotated:
+    if not isinstance(event, m.RunAnnotated) or event.value is not None:
         note = judge.note
         note.voids += 1

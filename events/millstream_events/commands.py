@@ -38,6 +38,8 @@ class SubmitRun(msgspec.Struct, frozen=True, array_like=True, tag=1):
     context: tuple[tuple[str, str], ...] = ()
     #: Run-wide settings by name, sorted; see `state.RunState.setting`.
     settings: tuple[tuple[str, str], ...] = ()
+    #: Notes of the client's own, kept with the run: annotations, notifications.
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 class WatchRun(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -129,6 +131,15 @@ class DeleteQueue(msgspec.Struct, frozen=True, array_like=True, tag=22):
     who: str = ""
 
 
+class AnnotateRun(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """Attach notes to a run, also to one that is over."""
+
+    command: bytes
+    run: str
+    notes: tuple[tuple[str, str], ...]
+    who: str = ""
+
+
 Command: TypeAlias = (
     SubmitRun
     | WatchRun
@@ -141,6 +152,7 @@ Command: TypeAlias = (
     | SignalCondition
     | ConfigureQueue
     | DeleteQueue
+    | AnnotateRun
 )
 
 

@@ -238,7 +238,14 @@ def _run_finished(place: Place, event: m.RunFinished) -> bool:
 
 def _run_annotated(place: Place, event: m.RunAnnotated) -> bool:
     run = place.run
-    run.notes += event.entries
+    if event.value is None:
+        run.notes += event.entries
+        return True
+    # A finished run may have let go of its actions, so nothing is kept with them any more.
+    known = not run.finished and 0 <= event.action < len(run.actions)
+    if not known or len(event.entries) != 1:
+        return False
+    run.actions[event.action].kept[event.entries[0][0]] = event.value
     return True
 
 

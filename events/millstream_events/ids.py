@@ -27,6 +27,8 @@ ROOT_ID: Final = ActionId(bytes(10))
 
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
 _ID_BYTES: Final = 10
+#: 36**16 > 256**10.
+_NAME_CHARS: Final = 16
 _TIME_CHARS: Final = 8
 _RANDOM_CHARS: Final = 8
 _RUN_ID_CHARS: Final = 4 + 1 + _TIME_CHARS + 1 + _RANDOM_CHARS
@@ -107,6 +109,25 @@ def digest_of(content: bytes) -> Digest:
 def chain_hash(frame: bytes) -> bytes:
     """Return the 16 bytes by which a run's next frame refers to this encoded one."""
     return hashlib.blake2b(frame, digest_size=16).digest()
+
+
+def action_name(action: bytes) -> str:
+    """Return the name that an action goes by from its call on: `a0`, or its id in base 36.
+
+    It follows from the call alone, so a child knows it before anybody has counted it, and has
+    the same one in every attempt, and in a run that recovers this one (Flyte's rule).
+    """
+    if action == ROOT_ID:
+        return show_action(0)
+    return base36(int.from_bytes(action), width=_NAME_CHARS)
+
+
+def parse_action_name(name: str) -> bytes | None:
+    """Return the id that a name in base 36 stands for, or None when it is no such name."""
+    if len(name) != _NAME_CHARS or any(char not in _BASE36 for char in name):
+        return None
+    number = int(name, 36)
+    return number.to_bytes(_ID_BYTES) if number < 256**_ID_BYTES else None
 
 
 def show_action(ordinal: int) -> str:

@@ -95,10 +95,11 @@ class RunFinished(_Fact, frozen=True, array_like=True, tag=5):
 
 
 class RunAnnotated(_Fact, frozen=True, array_like=True, tag=6):
-    """Something to show was attached: labels, notes, references."""
+    """Notes were attached to the run, or an attempt left a value behind, by the entry's key."""
 
     entries: tuple[tuple[str, str], ...] = ()
     who: str = ""
+    value: Value | None = None
 
 
 class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):

@@ -242,6 +242,31 @@ class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag=16):
     generation: int
 
 
+class Annotate(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """A running attempt leaves something behind: a report, or a checkpoint."""
+
+    run: str
+    action: int
+    token: bytes
+    #: `CHECKPOINT_KEY`, or `report_key` of the attempt.
+    key: str
+    value: Value
+
+
+class Diverged(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """An attempt did not ask for what an earlier attempt of its action had asked for."""
+
+    run: str
+    action: int
+    token: bytes
+    #: Ids of recorded calls that the attempt never made.
+    expected: tuple[bytes, ...]
+    #: Id of the first call of the same task that it made instead; empty: none.
+    requested: bytes
+    #: warn or fail: what the run's policy makes of it.
+    reaction: str
+
+
 Report: TypeAlias = (
     Hello
     | Credit
@@ -260,7 +285,18 @@ Report: TypeAlias = (
     | AskChildren
     | AskJournal
     | Goodbye
+    | Annotate
+    | Diverged
 )
+#: Under this key an action keeps its last checkpoint.
+CHECKPOINT_KEY: Final = "checkpoint"
+
+
+def report_key(attempt: int) -> str:
+    """Return the key under which an action keeps the report of its 1-based `attempt`."""
+    return f"report/{attempt}"
+
+
 #: These have no number, are never acknowledged and never spooled.
 UNNUMBERED: Final = (Hello, Credit, AskChildren, AskJournal)
 
@@ -292,6 +328,8 @@ class JournalEntry(msgspec.Struct, frozen=True, array_like=True):
     phase: str
     output: Value | None = None
     error: ErrorRecord | None = None
+    #: What was called: a task, or a step.
+    name: str = ""
 
 
 #: Journal entries ride in `Work` up to this many encoded bytes; the rest is asked for.
@@ -324,6 +362,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     recovers: bool = False
     #: The run is in a queue: no child begins before the leader says so.
     limited: bool = False
+    #: What earlier attempts left for this one.
+    kept: tuple[tuple[str, Value], ...] = ()
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

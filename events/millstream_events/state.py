@@ -121,6 +121,8 @@ class ActionState(msgspec.Struct, array_like=True):
     condition: tuple[str, ...] | None = None
     child_run: str = ""
     streamed: int = 0
+    #: What its attempts left behind: their reports, and the last checkpoint.
+    kept: dict[str, Value] = {}
 
     @property
     def terminal(self) -> bool:

@@ -79,6 +79,36 @@ CACHE_SERIALIZED: Final = 2
 CACHE_MODES: Final = (CACHE_LOOK_UP, CACHE_STORE_ONLY, CACHE_SERIALIZED)
 
 
+class RunWide(msgspec.Struct, frozen=True, array_like=True):
+    """What a run was started with for all of its actions; each call hands it on to its child."""
+
+    #: Added to, and stronger than, each task's own.
+    env_vars: tuple[tuple[str, str], ...] = ()
+    #: Of tasks that name none themselves.
+    queue: str = ""
+    #: No result is looked up or stored: for whoever asks; the leader goes by the run's settings.
+    cache_off: bool = False
+    #: warn, fail or ignore; empty: warn.
+    on_divergence: str = ""
+    #: Unix time that the run is taken to have started at; 0: when it was accepted.
+    started_ms: int = 0
+    #: First of a chain of runs that recover one another: idempotency keys are made of its id.
+    #: Empty: the run itself.
+    key_run: str = ""
+    #: Version that the code was given; empty: the digest of its bundle.
+    version: str = ""
+    #: Folder or URL under which the run's actions name their places; empty: none was given.
+    base_dir: str = ""
+
+
+class LinkValue(msgspec.Struct, frozen=True, array_like=True):
+    """A place elsewhere that shows an action; templates in `uri` are filled in when it is shown."""
+
+    name: str
+    uri: str
+    icon_uri: str = ""
+
+
 class Policy(msgspec.Struct, frozen=True, array_like=True):
     """How an action is to be run and retried; frozen into the event that requests it.
 
@@ -116,6 +146,10 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     actions_max: int = 0
     #: A cached result older than this is computed anew.
     cache_max_age_ms: int = 0
+    #: Strings that the action and all below it see instead of the run's own; None: those.
+    context: tuple[tuple[str, str], ...] | None = None
+    wide: RunWide | None = None
+    links: tuple[LinkValue, ...] = ()
 
 
 DEFAULT_POLICY: Final = Policy()

@@ -20,6 +20,7 @@ from millstream_events.reports import (
     Adopted,
     Cancel,
     Credit,
+    Diverged,
     Failed,
     Forget,
     Goodbye,
@@ -43,7 +44,7 @@ from millstream_events.reports import (
     ToAgent,
     Work,
 )
-from millstream_executor import dispatching, eager, parking, stopping
+from millstream_executor import dispatching, eager, keeping, parking, stopping
 from millstream_executor.agent_state import AgentState, CoreSettings
 from millstream_executor.crew import CrewMember
 from millstream_executor.effects import (
@@ -65,8 +66,10 @@ from millstream_executor.link import (
     CallTimer,
     DropChild,
     ForwardCondition,
+    ForwardDivergence,
     ForwardTrace,
     FromWorker,
+    Keep,
     Pong,
     Printed,
     Ready,
@@ -141,6 +144,8 @@ class AgentCore:
                 self._introduce()
             state.epoch = message.epoch
         trip_ns = state.outbox.acknowledge(message.acked, now_ns)
+        if state.keeping:
+            keeping.confirm(state)
         if trip_ns:
             state.pace.answered(trip_ns)
             state.trusted_ns = max(state.trusted_ns, now_ns - trip_ns)
@@ -241,6 +246,10 @@ class AgentCore:
                 self._forwarded(message.opening, now_ns)
             case ForwardTrace():
                 self._forwarded(message.trace, now_ns)
+            case ForwardDivergence():
+                self._forwarded(message.finding, now_ns)
+            case Keep():
+                keeping.keep(state, member, message, now_ns)
             case Printed():
                 self._printed(message, now_ns)
             case DropChild() | WantJournal():
@@ -253,7 +262,7 @@ class AgentCore:
         if attempt is not None:
             parking.call(self._state, attempt, item, now_ns)
 
-    def _forwarded(self, item: RecordTrace | OpenCondition, now_ns: int) -> None:
+    def _forwarded(self, item: RecordTrace | OpenCondition | Diverged, now_ns: int) -> None:
         attempt = self._state.held.get(item.token)
         if attempt is not None and not attempt.muted:
             self._state.report(item, now_ns)

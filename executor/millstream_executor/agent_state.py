@@ -10,7 +10,7 @@ hands out one batch in each direction.
 
 from collections import deque
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -21,7 +21,7 @@ from millstream_executor.credit import CreditLine, Pace
 from millstream_executor.crew import Crew, CrewMember
 from millstream_executor.effects import Effect, KillWorker
 from millstream_executor.held import STAGES, HeldAttempt, Stage
-from millstream_executor.link import Drain, ToWorker
+from millstream_executor.link import Drain, Kept, ToWorker
 from millstream_executor.outbox import Outbox
 
 #: Ended attempts that are remembered: for late output, and against a dispatch that comes twice.
@@ -50,6 +50,16 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     parked_alone_max: int = 256
     pid: int = 0
     memory_bytes: int = 0
+
+
+class Keeping(NamedTuple):
+    """Something left behind that is not acknowledged yet."""
+
+    #: Of the report that brings it to the leader.
+    number: int
+    #: Worker that waits for it.
+    worker: str
+    answer: Kept
 
 
 class AgentState:
@@ -88,6 +98,7 @@ class AgentState:
         self.bundles: dict[bytes, Path] = {}
         self.fetching: dict[bytes, list[HeldAttempt]] = {}
         self.suspects: dict[Suspect, int] = {}
+        self.keeping: deque[Keeping] = deque()
         #: Run and action of ended attempts.
         self.over: dict[bytes, tuple[str, int]] = {}
         self._over_order: deque[bytes] = deque()
@@ -113,8 +124,7 @@ class AgentState:
         self.notes: list[Report] = []
         #: Send the outbox again from this number on; 0: no.
         self.repeat_from = 0
-        self.hello_due = False
-        self.ask_all_due = False
+        self.hello_due = self.ask_all_due = False
 
     @property
     def free(self) -> int:

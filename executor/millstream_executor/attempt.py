@@ -5,6 +5,7 @@ with a `Controller` of its own.
 """
 
 import asyncio
+import contextlib
 import resource
 import sys
 import time
@@ -18,15 +19,26 @@ import msgspec
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
+from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
 from millstream_events.errors import MillstreamError
-from millstream_events.reports import Work
-from millstream_events.values import ErrorRecord, Usage, Value
+from millstream_events.reports import CHECKPOINT_KEY, Work
+from millstream_events.values import (
+    DEFAULT_POLICY,
+    ErrorRecord,
+    Inline,
+    RunWide,
+    Usage,
+    Value,
+)
+from millstream_executor.leaving import check_replay, leave_report
 from millstream_executor.link import AttemptEnded
 from millstream_executor.loader import TaskLoadError
 from millstream_executor.threads import TaskThreads
 
 _TRACEBACK_BYTES_MAX: Final = 16 * 1024
+#: A checkpoint up to this size is there before async code begins, for `load_sync`.
+_BROUGHT_BYTES_MAX: Final = 64 * 1024 * 1024
 #: `ru_maxrss` is in KiB, on macOS in bytes.
 _MAXRSS_UNIT_BYTES: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -66,6 +78,11 @@ class RunnableTask(Protocol):
     @property
     def interface(self) -> TaskInterface:
         """Its parameters and result."""
+        ...
+
+    @property
+    def report(self) -> bool:
+        """Its report is kept when an attempt ends."""
         ...
 
 
@@ -110,11 +127,15 @@ class Attempt:
             name=work.name,
             group=work.group,
             bundle=work.bundle,
-            context=dict(work.context),
+            context=_strings_of(work),
             run_started_ms=work.run_started_ms,
             mode=host.mode,
             controller=controller,
             loop=asyncio.get_running_loop(),
+            policy=work.policy or DEFAULT_POLICY,
+            wide=(work.policy or DEFAULT_POLICY).wide or RunWide(),
+            run_context=dict(work.context),
+            kept=dict(work.kept),
         )
         self._runner: asyncio.Task[Any] | None = None
         self._started_ns = 0
@@ -159,6 +180,9 @@ class Attempt:
 
     async def _steps(self, task: RunnableTask) -> Value | None:
         args, kwargs = await self._inputs(task)
+        if task.interface.is_async:
+            await self._bring()
+        dress_root_logger()
         self._started_ns = time.time_ns()
         if self._host.on_began is not None:
             self._host.on_began(self._started_ns)
@@ -174,8 +198,22 @@ class Attempt:
             else:
                 value = await self._in_thread(task, args, kwargs)
         finally:
+            await leave_report(self.context, wanted=task.report)
             await settle(self.context)  # Its traces go ahead of its result.
+        await check_replay(self.context)
         return await self._output(task, value)
+
+    async def _bring(self) -> None:
+        """Fetch what async code may ask for in a call that cannot wait."""
+        checkpoint = self.context.kept.get(CHECKPOINT_KEY)
+        if checkpoint is None:
+            return
+        size = len(checkpoint.content) if isinstance(checkpoint, Inline) else checkpoint.size_bytes
+        if size > _BROUGHT_BYTES_MAX:
+            return
+        with contextlib.suppress(MillstreamError):  # Whoever asks for it will be told.
+            content = await self.context.controller.fetch(checkpoint)
+            self.context.brought[CHECKPOINT_KEY] = content
 
     async def _inputs(self, task: RunnableTask) -> tuple[tuple[Any, ...], dict[str, Any]]:
         content: bytes | None = None
@@ -292,6 +330,11 @@ async def _loaded(load: Callable[[], Awaitable[RunnableTask]]) -> RunnableTask:
         raise _Failed(exc.record()) from exc
     except MillstreamError as exc:
         raise _Failed(_unfetched(exc)) from exc
+
+
+def _strings_of(work: Work) -> dict[str, str]:
+    own = work.policy.context if work.policy is not None else None
+    return dict(work.context if own is None else own)
 
 
 def _is_cancellation(exc: BaseException) -> bool:

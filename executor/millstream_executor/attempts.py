@@ -22,6 +22,7 @@ from millstream_executor.link import (
     DeliverJournal,
     DeliverRefusal,
     Drain,
+    Kept,
     Ping,
     Pong,
     RunAttempt,
@@ -84,15 +85,8 @@ class Attempts:
         match message:
             case RunAttempt():
                 self._begin(message.work)
-            case Deliver():
-                if (held := self._held.get(message.release.token)) is not None:
-                    held.controller.deliver(message.release)
-            case DeliverRefusal():
-                if (held := self._held.get(message.refusal.token)) is not None:
-                    held.controller.refuse(message.refusal)
-            case DeliverJournal():
-                if (held := self._held.get(message.page.token)) is not None:
-                    held.controller.deliver_page(message.page)
+            case Deliver() | DeliverRefusal() | DeliverJournal() | Kept():
+                self._answer(message)
             case CancelAttempt():
                 if (held := self._held.get(message.token)) is not None:
                     held.attempt.cancel()
@@ -105,6 +99,22 @@ class Attempts:
             case Drain():
                 self._draining = True
                 self._end_if_drained()
+
+    def _answer(self, message: Deliver | DeliverRefusal | DeliverJournal | Kept) -> None:
+        """Hand an answer to the attempt that asked, if it is still here."""
+        match message:
+            case Deliver():
+                if (held := self._held.get(message.release.token)) is not None:
+                    held.controller.deliver(message.release)
+            case DeliverRefusal():
+                if (held := self._held.get(message.refusal.token)) is not None:
+                    held.controller.refuse(message.refusal)
+            case DeliverJournal():
+                if (held := self._held.get(message.page.token)) is not None:
+                    held.controller.deliver_page(message.page)
+            case Kept():
+                if (held := self._held.get(message.token)) is not None:
+                    held.controller.kept(message.number)
 
     def _begin(self, work: Work) -> None:
         if work.token in self._held:

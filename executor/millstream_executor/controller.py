@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from millstream._context import Call, Question, TraceResult
+from millstream._context import Call, Divergence, Question, TraceResult
 from millstream_events.errors import RejectedError
 from millstream_events.reports import (
+    Annotate,
+    Diverged,
     JournalEntry,
     JournalPage,
     OpenCondition,
@@ -25,11 +27,16 @@ from millstream_executor.link import (
     CallTimer,
     DropChild,
     ForwardCondition,
+    ForwardDivergence,
     ForwardTrace,
     FromWorker,
+    Keep,
     WantJournal,
 )
 from millstream_executor.worker_blobs import WorkerBlobs
+
+#: Ids that one finding names; it is for people, who look at the first ones.
+DIVERGED_IDS_MAX: Final = 100
 
 Post: TypeAlias = Callable[[FromWorker], None]
 
@@ -45,6 +52,11 @@ class WorkerController:
         #: What the attempt waits for, by the id of the call; several awaits may share one.
         self._open: dict[bytes, list[asyncio.Future[JournalEntry]]] = {}
         self._page: asyncio.Future[JournalPage] | None = None
+        #: Ids that the code of this attempt has asked for, in its order.
+        self._asked: dict[bytes, str] = {}
+        #: What was left behind and is not durable yet, by the number of its message.
+        self._keeping: dict[int, asyncio.Future[None]] = {}
+        self._kept = 0
         self._stopped = False
         self._over = False
 
@@ -82,9 +94,17 @@ class WorkerController:
                     RejectedError(refusal.code, refusal.reason, refusal.retry_after_ms)
                 )
 
+    def kept(self, number: int) -> None:
+        """Take the word that what was left behind is durable."""
+        waiting = self._keeping.pop(number, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
     def stop(self) -> None:
         """End every open call by `CancelledError`, and each further one at once."""
         self._stopped = True
+        for kept in self._keeping.values():
+            kept.cancel()
         if self._page is not None:
             self._page.cancel()
         for waiting in [future for futures in self._open.values() for future in futures]:
@@ -103,6 +123,7 @@ class WorkerController:
         Raises:
             RejectedError: The leader refused the call.
         """
+        self._asked[call.id] = call.task.name
         inputs: Value | None = None
         if call.content is not None:
             inputs = await self.store(call.content, call.codec)
@@ -125,6 +146,7 @@ class WorkerController:
 
     async def sleep(self, action_id: bytes, due_ms: int) -> None:
         """Return when Unix time `due_ms` has come; at once when it was recorded that it has."""
+        self._asked.setdefault(action_id, "")
         if action_id in self._journal:
             return
         timer = SetTimer(self._work.run, self._work.action, self._work.token, action_id, due_ms)
@@ -161,10 +183,52 @@ class WorkerController:
 
     def recorded(self, action_id: bytes) -> JournalEntry | None:
         """Return the recorded outcome of an earlier attempt's call or trace, if there is one."""
+        self._asked.setdefault(action_id, "")
         return self._journal.get(action_id)
+
+    def divergence(self) -> Divergence | None:
+        """Compare what this attempt asked for with what earlier ones had recorded."""
+        # What comes from a run that this one recovers has no name: changed code may leave it.
+        missing = [
+            entry for id_, entry in self._journal.items() if entry.name and id_ not in self._asked
+        ]
+        if not missing:
+            return None
+        names = {entry.name for entry in missing}
+        new = [id_ for id_ in self._asked if id_ not in self._journal]
+        instead = next((id_ for id_ in new if self._asked[id_] in names), b"")
+        return Divergence(tuple(missing), instead, self._asked.get(instead, ""))
+
+    async def note_divergence(self, found: Divergence, policy: str) -> None:
+        """Put the finding on its way to the log."""
+        expected = tuple(entry.id for entry in found.recorded[:DIVERGED_IDS_MAX])
+        work = self._work
+        finding = Diverged(work.run, work.action, work.token, expected, found.requested, policy)
+        if not self._over:
+            self._post(ForwardDivergence(finding))
+
+    async def keep(self, key: str, value: Value) -> None:
+        """Leave `value` behind under `key`; it is durable when this returns.
+
+        Raises:
+            asyncio.CancelledError: The attempt has been told to end.
+        """
+        if self._stopped:
+            raise asyncio.CancelledError
+        self._kept += 1
+        number = self._kept
+        work = self._work
+        waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._keeping[number] = waiting
+        self._post(Keep(number, Annotate(work.run, work.action, work.token, key, value)))
+        try:
+            await waiting
+        finally:
+            self._keeping.pop(number, None)
 
     async def record_trace(self, result: TraceResult) -> None:
         """Put a finished `trace` step on its way to the log."""
+        self._asked[result.id] = result.name
         output: Value | None = None
         if result.content is not None:
             output = await self.store(result.content, result.codec)

@@ -42,6 +42,9 @@ _INDIFFERENT: Final = (
     "env_vars",
     "children_max",
     "grace_ms",
+    "context",
+    "wide",
+    "links",
 )
 
 

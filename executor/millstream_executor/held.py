@@ -5,7 +5,9 @@ from typing import Final
 import msgspec
 
 from millstream_events.reports import (
+    Annotate,
     CancelChild,
+    Diverged,
     Failed,
     Held,
     Lost,
@@ -87,7 +89,16 @@ class HeldAttempt(msgspec.Struct, kw_only=True):
 def claim_of(item: Report) -> Held | None:
     """Return the attempt that a numbered report is about; its attempt number is left out."""
     match item:
-        case Started() | Succeeded() | Failed() | Lost() | Returned() | Parked():
+        case (
+            Started()
+            | Succeeded()
+            | Failed()
+            | Lost()
+            | Returned()
+            | Parked()
+            | Annotate()
+            | Diverged()
+        ):
             return Held(item.run, item.action, 0, item.token)
         case StartAction() | SetTimer() | RecordTrace() | OpenCondition() | CancelChild():
             return Held(item.run, item.parent, 0, item.token)

@@ -13,6 +13,8 @@ import msgspec
 
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
+    Annotate,
+    Diverged,
     JournalPage,
     OpenCondition,
     RecordTrace,
@@ -91,6 +93,13 @@ class Ping(msgspec.Struct, frozen=True, array_like=True, tag=9):
     number: int
 
 
+class Kept(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """What `Keep` of this number handed over is durable."""
+
+    token: bytes
+    number: int
+
+
 ToWorker: TypeAlias = (
     RunAttempt
     | CancelAttempt
@@ -101,6 +110,7 @@ ToWorker: TypeAlias = (
     | BlobStored
     | Drain
     | Ping
+    | Kept
 )
 
 # ------------------------------------------------------------------ worker -> agent
@@ -212,6 +222,20 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=13):
     number: int
 
 
+class Keep(msgspec.Struct, frozen=True, array_like=True, tag=40):
+    """Forward what an attempt leaves behind, and answer `Kept` once it is durable."""
+
+    #: Of the attempt's own counting.
+    number: int
+    note: Annotate
+
+
+class ForwardDivergence(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """Forward this finding; nobody waits."""
+
+    finding: Diverged
+
+
 FromWorker: TypeAlias = (
     Ready
     | AttemptBegan
@@ -228,4 +252,6 @@ FromWorker: TypeAlias = (
     | Printed
     | Unusable
     | Pong
+    | Keep
+    | ForwardDivergence
 )

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Final
 
 from millstream_events.reports import (
+    Annotate,
     Failed,
     Lost,
     OpenCondition,
@@ -37,7 +38,7 @@ SMALL_BYTES_MAX: Final = 256 * 1024
 _ITEM_BYTES: Final = 256
 
 #: These outlive the agent process: an attempt's end, and traces that its next attempt may use.
-OUTCOMES: Final = (Succeeded, Failed, Lost, RecordTrace)
+OUTCOMES: Final = (Succeeded, Failed, Lost, RecordTrace, Annotate)
 
 
 def weight_bytes(item: Report) -> int:
@@ -50,6 +51,8 @@ def weight_bytes(item: Report) -> int:
         size += len(item.inputs.content)
     elif isinstance(item, OpenCondition):
         size += len(item.prompt) + len(item.extras.description) + len(item.extras.payload)
+    elif isinstance(item, Annotate) and isinstance(item.value, Inline):
+        size += len(item.value.content)
     if isinstance(item, Failed | RecordTrace) and item.error is not None:
         size += len(item.error.message) + len(item.error.traceback)
         if isinstance(item.error.pickled, Inline):

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from millstream_events.phases import State
-from millstream_events.reports import JournalEntry, Work
+from millstream_events.reports import CHECKPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
+from millstream_events.values import Value
 from millstream_scheduler.assign import assign
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
@@ -158,4 +159,11 @@ def work_of(
         run.created_ns // 1_000_000,
         reuses(run.origin),
         queue_name(run, 0) != "",
+        _left_behind(action),
     )
+
+
+def _left_behind(action: ActionState) -> tuple[tuple[str, Value], ...]:
+    """Return what an earlier attempt left for the next one."""
+    checkpoint = action.kept.get(CHECKPOINT_KEY)
+    return () if checkpoint is None else ((CHECKPOINT_KEY, checkpoint),)

@@ -9,6 +9,7 @@ from millstream_events.commands import (
     AbortRun,
     Accepted,
     AgentDescribed,
+    AnnotateRun,
     ClientBatch,
     Command,
     ConfigureQueue,
@@ -119,6 +120,8 @@ def _submit(
     run = turn.state.runs[run_id] = RunState(run_id)
     cache_key, cache_mode = in_force(command.settings, command.cache_key, command.cache_mode)
     turn.record(run, _created(client, command, run_id, cache_key, cache_mode))
+    if command.notes:
+        turn.record(run, m.RunAnnotated(0, entries=command.notes, who=command.who or client))
     turn.book.open_run(run)
     _accept(turn, client, command.command, run)
     look_up(turn, run, 0)
@@ -275,6 +278,14 @@ def _apply(turn: Turn, settings: tuple[tuple[str, int], ...]) -> None:
     turn.book.sort_again()
 
 
+def _annotate(turn: Turn, client: str, command: AnnotateRun) -> None:
+    run = _decidable(turn, client, command, command.run)
+    if run is not None:
+        event = m.RunAnnotated(0, source=command.command, entries=command.notes, who=command.who)
+        turn.record(run, event)
+        _accept(turn, client, command.command, run)
+
+
 def _resolve(turn: Turn, client: str, command: ResolveName) -> None:
     run_id = turn.state.names.get(name_key(command.project, command.name))
     if run_id is None:
@@ -359,4 +370,5 @@ _COMMANDS: Final[Mapping[type[Command], Callable[[Turn, str, Any], None]]] = {
     ConfigureQueue: _configure_queue,
     DeleteQueue: _delete_queue,
     ResolveName: _resolve,
+    AnnotateRun: _annotate,
 }

@@ -8,6 +8,7 @@ numerous (design: architecture.md 2.4).
 
 import asyncio
 import re
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -16,14 +17,22 @@ import msgspec
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of
-from millstream_events.commands import ClientBatch, Command, Rejected, Reply, SubmitRun, WatchRun
+from millstream_events.commands import (
+    AnnotateRun,
+    ClientBatch,
+    Command,
+    Rejected,
+    Reply,
+    SubmitRun,
+    WatchRun,
+)
 from millstream_events.endpoint import Endpoint
 from millstream_events.ids import is_run_id
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
 from millstream_events.ports import BlobStore, Bus, Clock, EventLog
 from millstream_events.reports import AgentBatch
-from millstream_events.state import collapse
+from millstream_events.state import RunState, collapse
 from millstream_scheduler.appender import Appender
 from millstream_scheduler.blob_look import BlobLook
 from millstream_scheduler.book import Book
@@ -46,6 +55,8 @@ _ANNOUNCE_S: Final = 1.0
 _FULL_RETRY_MS: Final = 500
 #: Submissions that wait until what they recover from was read; their senders repeat others.
 _AWAITING_SOURCE_MAX: Final = 1_024
+#: Under which the leader asks itself; nobody listens to the answers.
+_OWN_SENDER: Final = "leader.notes"
 #: `<who>.<proc>`: it becomes part of a subject.
 _SENDER: Final = re.compile(r"[A-Za-z0-9_-]{1,64}\.[A-Za-z0-9_-]{1,64}")
 
@@ -63,6 +74,9 @@ class _Gated(msgspec.Struct):
 
 class Leader:
     """Leads one shard from an elected epoch until it is stopped or deposed."""
+
+    #: Called with each run whose end has become durable.
+    on_run_over: Callable[[RunState], None] | None = None
 
     def __init__(
         self,
@@ -155,6 +169,14 @@ class Leader:
     def note(self, event: ShardEvent) -> None:
         """Have an event of the shard itself recorded by the next tick."""
         self._notes.append(event)
+        self._wake()
+
+    def annotate(self, run: str, key: str, value: str) -> None:
+        """Have a note recorded with a run by the next tick."""
+        if self.deposed.done():
+            return
+        note = AnnotateRun(secrets.token_bytes(16), run, ((key, value),), self._node)
+        self._commands.append(ClientBatch(_OWN_SENDER, (note,)))
         self._wake()
 
     @property
@@ -415,6 +437,8 @@ class Leader:
             for run_id in gated.finished:
                 run = self._state.runs.get(run_id)
                 if run is not None and run.finished:
+                    if self.on_run_over is not None:
+                        self.on_run_over(run)
                     collapse(run)
 
 

@@ -7,9 +7,11 @@ from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.reports import (
     JOURNAL_BYTES_MAX,
+    Annotate,
     AskChildren,
     AskJournal,
     CancelChild,
+    Diverged,
     Forget,
     JournalEntry,
     JournalPage,
@@ -179,6 +181,45 @@ def record_trace(turn: Turn, agent: str, report: RecordTrace) -> None:
         turn.book.add_child(run, caller_ordinal)
 
 
+def annotate(turn: Turn, agent: str, report: Annotate) -> None:
+    """Keep with the action what its attempt leaves behind."""
+    found = caller(turn, agent, report.run, report.action, report.token)
+    if found is None or too_large(report.value):
+        return
+    run, ordinal = found
+    action = run.actions[ordinal]
+    turn.record(
+        run,
+        m.RunAnnotated(
+            ordinal,
+            action.attempt,
+            action.last_rev,
+            entries=((report.key, ""),),
+            value=report.value,
+        ),
+    )
+
+
+def note_divergence(turn: Turn, agent: str, report: Diverged) -> None:
+    """Record that an attempt asked for something else than an earlier one."""
+    found = caller(turn, agent, report.run, report.action, report.token)
+    if found is None:
+        return
+    run, ordinal = found
+    action = run.actions[ordinal]
+    turn.record(
+        run,
+        m.DivergenceDetected(
+            ordinal,
+            action.attempt,
+            action.last_rev,
+            expected=report.expected,
+            requested=report.requested,
+            policy=report.reaction,
+        ),
+    )
+
+
 def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
     """Abort a child whose awaiting code was cancelled."""
     found = caller(turn, agent, request.run, request.parent, request.token)
@@ -257,7 +298,7 @@ def _entry(
     child = run.actions[ordinal]
     if not child.terminal:
         return None
-    return JournalEntry(child.id, ordinal, child.phase, child.output, child.error)
+    return JournalEntry(child.id, ordinal, child.phase, child.output, child.error, child.task.name)
 
 
 def _size(entry: JournalEntry) -> int:

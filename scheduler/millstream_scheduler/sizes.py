@@ -43,7 +43,8 @@ def opening_bytes(opening: OpenCondition) -> int:
 
 
 def _policy_bytes(policy: Policy) -> int:
-    if not policy.env_vars and policy.selector is None:
+    plain = policy.context is None and policy.wide is None and not policy.links
+    if plain and not policy.env_vars and policy.selector is None:
         return len(policy.queue)
     return len(encode(policy))
 

@@ -8,8 +8,10 @@ from agent_rig import RUN, Rig, token
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
+    Annotate,
     Cancel,
     Credit,
+    Diverged,
     Failed,
     Forget,
     Lost,
@@ -41,7 +43,10 @@ from millstream_executor.link import (
     BlobFetched,
     CancelAttempt,
     Drain,
+    ForwardDivergence,
     ForwardTrace,
+    Keep,
+    Kept,
     Ping,
     Pong,
     Printed,
@@ -315,3 +320,27 @@ def test_a_newer_attempt_of_an_action_begins_only_when_the_older_one_is_gone() -
     assert rig.where(2) != key
     rig.end(2)
     assert [item.token for item in rig.said(Succeeded)] == [token(2)]
+
+
+# ---------------------------------------------------------------------- what is left behind
+
+
+def test_a_worker_hears_that_its_checkpoint_is_durable_once_the_leader_says_so() -> None:
+    rig = Rig()
+    key = rig.begin(1)
+    note = Annotate(RUN, 1, token(1), "checkpoint", Inline("bytes", b"w"))
+    rig.worker(key, Keep(7, note))
+    assert rig.said(Annotate) == [note]
+    rig.orders(acked=0)
+    assert not rig.heard(Kept)
+    rig.orders(acked=rig.core.state.outbox.next - 1)
+    assert rig.heard(Kept) == [Kept(token(1), 7)]
+
+
+def test_what_an_attempt_leaves_after_it_was_given_up_is_not_reported() -> None:
+    rig = Rig()
+    key = rig.begin(1)
+    rig.orders(Forget(token(1)))
+    rig.worker(key, Keep(1, Annotate(RUN, 1, token(1), "checkpoint", Inline("bytes", b"w"))))
+    rig.worker(key, ForwardDivergence(Diverged(RUN, 1, token(1), (b"e",), b"", "warn")))
+    assert rig.said(Annotate) == rig.said(Diverged) == []

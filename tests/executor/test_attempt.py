@@ -35,6 +35,7 @@ class Plain:
 
 class Task:
     max_inline_io_bytes = 10 * 1024 * 1024
+    report = False
 
     def __init__(self, func: Callable[..., Any]) -> None:
         self.func = func
@@ -61,6 +62,9 @@ class Host:
         raise NotImplementedError
 
     def recorded(self, action_id: bytes) -> JournalEntry | None:
+        return None
+
+    def divergence(self) -> None:
         return None
 
     async def record_trace(self, result: TraceResult) -> None:

@@ -122,6 +122,7 @@ def _everything(log: LogBuilder) -> None:
         [m.AttemptEvicted(0, 1, token=token(0), rss_bytes=5), sent(0, 1, 2)],
         [m.StreamItem(0, 1, token=token(0, 1, 2), index=0, item=OUTPUT)],
         [m.DivergenceDetected(0, 1, expected=(child_name(1),), requested=child_name(9))],
+        [m.RunAnnotated(0, 2, entries=(("checkpoint", ""),), value=OUTPUT)],
         [m.RunAnnotated(0, entries=(("note", "n"),), who="me"), won(0, 1, 2), over()],
     )
 

@@ -43,7 +43,7 @@ TAGS = {
     3: ("RunResumed", "who", "why"),
     4: ("RunAbortRequested", "who", "why", "timed_out"),
     5: ("RunFinished", "phase", "output", "error"),
-    6: ("RunAnnotated", "entries", "who"),
+    6: ("RunAnnotated", "entries", "who", "value"),
     10: (
         "ActionRequested",
         "id",

@@ -10,12 +10,15 @@ from sim_calls import cache_of, output_of, policy_of
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import (
+    CHECKPOINT_KEY,
     UNKNOWN_ACTION,
     Adopted,
     AgentBatch,
+    Annotate,
     AskChildren,
     Cancel,
     Credit,
+    Diverged,
     Failed,
     Forget,
     Held,
@@ -59,7 +62,7 @@ class SimAgent:
         """Begin a new incarnation; with `spooled`, outcomes of the former are reported first."""
         self.starts += 1
         self.incarnation = f"{self.name}-{self.starts}"
-        outcomes = (Succeeded, Failed, Lost, RecordTrace)
+        outcomes = (Succeeded, Failed, Lost, RecordTrace, Annotate)
         kept = [item for item in getattr(self, "outbox", []) if isinstance(item, outcomes)]
         self.outbox: list[object] = kept if spooled else []
         self.base = 1
@@ -174,6 +177,8 @@ class SimAgent:
         if not attempt.steps and not attempt.waiting and rng.random() < 0.05:
             self.end(token, Returned(work.run, work.action, token, "busy"))
             return
+        if rng.random() < 0.1:
+            self.leave_behind(attempt)
         if rng.random() < 0.2:
             self.report(Started(work.run, work.action, token, "w", 1, self.world.now_ms * MS))
         while attempt.steps and attempt.steps[0][1] in attempt.known:
@@ -187,6 +192,14 @@ class SimAgent:
             else:
                 won = Succeeded(work.run, work.action, token, output_of(work.id), "w", 1, 2)
                 self.end(token, won)
+
+    def leave_behind(self, attempt: Attempt) -> None:
+        """Save a checkpoint; a later attempt also says that it took another way."""
+        note = ((work := attempt.work).run, work.action, work.token)
+        self.report(Annotate(*note, CHECKPOINT_KEY, Inline("x", bytes([work.attempt]))))
+        assert all(value.content[0] < work.attempt for _, value in work.kept), work
+        if work.attempt > 1:
+            self.report(Diverged(*note, (work.id,), b"", "warn"))
 
     def call(self, attempt: Attempt, kind: str, call: bytes) -> None:
         """Make one call of the attempt's program."""

@@ -29,6 +29,7 @@ class Interface:
 
 class Task:
     max_inline_io_bytes = 10 * 1024 * 1024
+    report = False
 
     def __init__(self, func):
         self.func = func
