@@ -42,6 +42,8 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     ready_max: int = 2_000_000
     #: Events between two snapshots.
     snapshot_events: int = 50_000
+    #: Mail server for notifications, `host:port`; without authentication.
+    smtp: str = "127.0.0.1:25"
 
     def __post_init__(self) -> None:
         if not 0 < self.lease_renew_ms * 2 < self.lease_giveup_ms < self.lease_ms:

@@ -17,6 +17,7 @@ from millstream_events.state import ShardState
 from millstream_scheduler.book import rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.leader import Leader
+from millstream_scheduler.notifier import Notifier
 from millstream_scheduler.ownership import Lease
 from millstream_scheduler.snapshot import load_for, snapshot_path
 from millstream_scheduler.source_reader import read_sources
@@ -89,6 +90,8 @@ class ShardOwner:
                 endpoint=self._config.endpoint,
                 node=f"{self._config.node}#{os.getpid()}",
             )
+            notifier = Notifier(state, leader.annotate, smtp=self._config.smtp)
+            leader.on_run_over = notifier.ended
             leader.start()
             snapshots = asyncio.create_task(self._snapshots(leader))
             try:
@@ -97,6 +100,7 @@ class ShardOwner:
                     log.warning("lease_lost", shard=self._shard, why=keeping.result())
             finally:
                 snapshots.cancel()
+                notifier.stop()
         finally:
             keeping.cancel()
             if leader is not None:
