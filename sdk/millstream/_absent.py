@@ -30,7 +30,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "git": "nothing is read from git; give the version with `version=`",
         "load_interactive_ctx": "no kernel is opened inside an action; use `millstream debug`",
         "load_plugin_config": "plugins that run tasks elsewhere are not loaded",
-        "notify": "nobody is told when a run ends yet; watch it, or call a web hook in a task",
         "prefetch": _NO_MODELS,
         "run_python_script": "put the script's code into a task, and run that",
         "sandbox": _NO_SANDBOX,

@@ -21,7 +21,9 @@ from millstream._cache import Cache, cache_key, hash_of_inputs
 from millstream._context import ActionContext, Call, current
 from millstream._failures import exception_of
 from millstream._group import group_here
+from millstream._handing_on import handed_on
 from millstream._interface import Interface
+from millstream._link import Link
 from millstream._values import inputs_hash
 from millstream._values_sink import Sink, finish
 from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
@@ -82,6 +84,9 @@ class CalledTask(Protocol):
 
     @property
     def func(self) -> Callable[..., Any]: ...
+
+    @property
+    def links(self) -> tuple[Link, ...]: ...
 
     def ref(self) -> TaskRef: ...
 
@@ -222,7 +227,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
         inputs_hash=request.inputs_hash,
         group=request.group,
         k=k,
-        policy=request.policy,
+        policy=handed_on(context, request.policy, request.callee.links),
         cache_key=request.cache_key,
         cache_mode=request.cache_mode,
     )

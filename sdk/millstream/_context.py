@@ -7,13 +7,20 @@ carries it out. The SDK never sees NATS, the host never sees user values: what c
 import asyncio
 from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import JournalEntry
-from millstream_events.values import ErrorRecord, Policy, TaskRef, Value
+from millstream_events.values import (
+    DEFAULT_POLICY,
+    ErrorRecord,
+    Policy,
+    RunWide,
+    TaskRef,
+    Value,
+)
 
 #: Children that one attempt may have open at once; the next call waits for one of them.
 OPEN_CALLS_MAX: Final = 10_000
@@ -62,6 +69,16 @@ class Question(msgspec.Struct, frozen=True):
     #: URL, or empty.
     webhook: str
     extras: ConditionExtras
+
+
+class Divergence(NamedTuple):
+    """How the calls of an attempt differ from those that earlier attempts had recorded."""
+
+    #: Outcomes of calls that this attempt never made; at least one.
+    recorded: tuple[JournalEntry, ...]
+    #: Id of the first call of the same task that it made instead, and the task; or empty.
+    requested: bytes
+    requested_name: str
 
 
 class Controller(Protocol):
@@ -113,6 +130,18 @@ class Controller(Protocol):
         """Return a `Value` for `content`: inline up to `INLINE_BYTES_MAX`, else a stored blob."""
         ...
 
+    async def keep(self, key: str, value: Value) -> None:
+        """Leave `value` behind for later attempts and readers; durable when this returns."""
+        ...
+
+    def divergence(self) -> Divergence | None:
+        """Compare what the attempt asked for with what earlier ones had recorded."""
+        ...
+
+    async def note_divergence(self, found: Divergence, policy: str) -> None:
+        """Put the finding on its way to the log."""
+        ...
+
 
 class ActionContext(msgspec.Struct, kw_only=True):
     """The attempt that the current code belongs to."""
@@ -129,6 +158,7 @@ class ActionContext(msgspec.Struct, kw_only=True):
     name: str
     group: str
     bundle: bytes
+    #: Strings from outside that the action sees (`custom_context`).
     context: Mapping[str, str]
     run_started_ms: int
     #: local or remote.
@@ -138,6 +168,18 @@ class ActionContext(msgspec.Struct, kw_only=True):
     loop: asyncio.AbstractEventLoop
     #: Set when the attempt has been told to end; sync code sees it at its next SDK call.
     cancelled: bool = False
+    policy: Policy = DEFAULT_POLICY
+    wide: RunWide = RunWide()
+    #: Strings of the whole run: what `context` is unless a caller changed it.
+    run_context: Mapping[str, str] = {}
+    #: What earlier attempts left behind.
+    kept: Mapping[str, Value] = {}
+    #: Content of what earlier attempts left behind, as far as it was brought before the start.
+    brought: dict[str, bytes] = msgspec.field(default_factory=dict[str, bytes])
+    #: Of the task's own code: `ctx().data`.
+    data: dict[str, Any] = msgspec.field(default_factory=dict[str, Any])
+    #: What belongs to the attempt and is made when it is first asked for, by its type.
+    attached: dict[type, object] = msgspec.field(default_factory=dict[type, object])
     #: Identical calls made so far, by `(task identity, inputs hash, group)`: the `k` of ids.
     calls: dict[tuple[bytes, bytes, str], int] = msgspec.field(
         default_factory=dict[tuple[bytes, bytes, str], int]

@@ -8,6 +8,7 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 from millstream._cache import Cache, CacheRequest, cache_from_request
 from millstream._documentation import Documentation
 from millstream._environment_fields import Environment, refuse_plain, unused_of
+from millstream._link import Link, checked_links
 from millstream._nearest import unknown_name
 from millstream._pool import Pool
 from millstream._resources import Resources
@@ -212,7 +213,7 @@ class TaskEnvironment(Environment):
         report: bool = False,
         service_account: str | None = None,
         triggers: object = (),
-        links: object = (),
+        links: Sequence[Link] | Link = (),
         task_resolver: object = None,
         produces_artifacts: bool = False,
     ) -> TaskDecorator: ...
@@ -226,10 +227,11 @@ class TaskEnvironment(Environment):
             function: Sync or async; one that yields gives its items when it has ended.
             settings: `short_name`, `cache`, `retries` (a count or `RetryStrategy`), `timeout`
                 (seconds, `timedelta` or `Timeout`), `docs`, `resources`, `env_vars` (added to
-                the environment's), `queue`, `pool`, `max_inline_io_bytes`, `entrypoint`, and
+                the environment's), `queue`, `pool`, `max_inline_io_bytes`, `entrypoint`, `report`
+                (keep the report of each attempt), `links` (places elsewhere that show it), and
                 `idempotent=False` for what must never be started twice by the system. Known
-                from Flyte: `pod_template`, `report`, `interruptible`, `service_account`,
-                `triggers`, `links`, `task_resolver`, `produces_artifacts`.
+                from Flyte: `pod_template`, `interruptible`, `service_account`, `triggers`,
+                `task_resolver`, `produces_artifacts`.
 
         Raises:
             TypeError: Not a function, or an unknown setting.
@@ -291,6 +293,7 @@ class TaskEnvironment(Environment):
     ) -> tuple[Documentation | None, TaskSettings]:
         """Fold the decorator's settings over the environment's."""
         check_resolver(known.pop("task_resolver", None))
+        report, links = bool(known.pop("report", False)), checked_links(known.pop("links", ()))
         check_settings({"interruptible": interruptible, **unused_of(resources), **known})
         merged = TaskSettings(
             short_name=short_name or function.__name__,
@@ -309,9 +312,9 @@ class TaskEnvironment(Environment):
             service_account=known.get("service_account") or self.service_account,
             pod_template=known.get("pod_template") or self.pod_template,
             reusable=self.reusable,
-            report=bool(known.get("report")),
+            report=report,
             produces_artifacts=bool(known.get("produces_artifacts")),
-            links=tuple_of(known.get("links")),
+            links=links,
             triggers=tuple_of(known.get("triggers")),
         )
         return (Documentation(docs) if isinstance(docs, str) else docs), merged

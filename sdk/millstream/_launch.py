@@ -10,21 +10,35 @@ import concurrent.futures
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, get_args
 
 from millstream import _rerun
 from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
-from millstream._nearest import unknown_name
+from millstream._logger import LogFormat
 from millstream._retry import duration_ms
 from millstream._run import Run, refuse_here, sink_of
-from millstream._submit import RunOptions, Submission, needs_uploads, prepare, store_uploads
+from millstream._run_options import (
+    OnDivergence,
+    RunOptions,
+    check_copy_style,
+    check_mode,
+    check_others,
+    checked_on_divergence,
+    concurrency_of,
+    log_variables,
+    path_text,
+    strings_of,
+    unix_ms,
+)
+from millstream._submit import Submission, needs_uploads, prepare, store_uploads
 from millstream._syncify import Syncified, background, syncify
 from millstream._task import Task
-from millstream._unsupported import warn
 from millstream.errors import InitializationError, ResourceExhaustedError
+from millstream.notify import NamedRule, Notification, notices_of
 from millstream_events.commands import Accepted, RunReleased
 from millstream_events.errors import RejectedError
 from millstream_events.names import name_flaw
@@ -35,25 +49,6 @@ CacheLookupScope: TypeAlias = Literal["global", "project-domain"]
 
 #: Set by a worker while it loads a script again; see `millstream_executor.loader`.
 _LOADING_VARIABLE: Final = "MILLSTREAM_LOADING"
-#: Parameters of `flyte.with_runcontext` that have no effect here.
-_FLYTE_OPTIONS: Final = frozenset(
-    {
-        "annotations", "copy_bundle_to", "debug", "dry_run",
-        "interruptible", "log_format", "log_level", "notifications",
-        "preserve_original_types", "reset_root_logger", "run_base_dir",
-        "run_start_time", "service_account", "sync_local_sys_paths", "tracked",
-        "tracked_strict", "user_log_level", "version",
-    }
-)  # fmt: skip
-
-
-_ALL_OPTIONS: Final = frozenset(
-    {
-        "mode", "name", "project", "domain", "env_vars", "labels", "queue", "overwrite_cache",
-        "disable_run_cache", "custom_context", "deadline", "timeout", "copy_style",
-        "interactive_mode", "max_action_concurrency", *_FLYTE_OPTIONS,
-    }
-)  # fmt: skip
 
 
 class Runner:
@@ -227,55 +222,35 @@ async def fork(run: str | Run[Any], /, task_template: Task[..., R], **inputs: An
     return await _rerun.fork(RunOptions(), run, task_template, **inputs)
 
 
-def _check_options(
-    mode: str | None,
-    scope: str,
-    names: tuple[str | None, str | None, str | None],
-    others: Mapping[str, object],
-) -> None:
-    """Refuse what cannot be used, and warn of what has no effect."""
-    if mode not in (None, "remote", "local"):
-        raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
-    scopes = get_args(CacheLookupScope)
-    if scope not in scopes:
-        raise ValueError(f"cache_lookup_scope must be one of {scopes}, not {scope!r}")
-    for parameter, given_name in zip(("name", "project", "domain"), names, strict=True):
-        if given_name and (flaw := name_flaw(given_name)):
-            raise ValueError(f"{parameter} must {flaw}")
-    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
-    if unknown:
-        raise TypeError(
-            unknown_name("with_runcontext() has no parameter", unknown[0], _ALL_OPTIONS)
-        )
-    given = sorted(key for key, value in others.items() if value)
-    if given:
-        warn("MS2021", f"{', '.join(given)} of with_runcontext() have no effect in Millstream")
-
-
-def _limit_ms(deadline: float | timedelta | None, timeout: float | timedelta | None) -> int:
-    limit = timeout if deadline is None else deadline
-    return 0 if limit is None else duration_ms("deadline", limit)
-
-
 def with_runcontext(
     mode: Mode | None = None,
     *,
     name: str | None = None,
     project: str | None = None,
     domain: str | None = None,
+    version: str | None = None,
+    copy_style: str | None = None,
+    interactive_mode: bool | None = None,
+    max_action_concurrency: int | None = None,
+    raw_data_path: str | None = None,
+    run_base_dir: str | Path | None = None,
+    run_start_time: datetime | None = None,
     env_vars: Mapping[str, str] | None = None,
     labels: Mapping[str, str] | None = None,
+    annotations: Mapping[str, str] | None = None,
     queue: str | None = None,
     overwrite_cache: bool = False,
     disable_run_cache: bool = False,
     cache_lookup_scope: CacheLookupScope = "global",
     custom_context: Mapping[str, str] | None = None,
+    log_level: int | None = None,
+    log_format: LogFormat | None = None,
+    user_log_level: int | None = None,
+    reset_root_logger: bool = False,
     deadline: float | timedelta | None = None,
     timeout: float | timedelta | None = None,
-    raw_data_path: str | None = None,
-    copy_style: str | None = None,
-    interactive_mode: bool | None = None,
-    max_action_concurrency: int | None = None,
+    on_divergence: OnDivergence | None = None,
+    notifications: "Notification | NamedRule | Sequence[Notification | NamedRule] | None" = None,
     **others: object,
 ) -> RunContext:
     """Return a place to start runs from, with other options: `with_runcontext(...).run(task)`.
@@ -285,42 +260,71 @@ def with_runcontext(
         name: Unique in the project. With the same task, code and inputs it is the same run.
         project: Instead of the configured one.
         domain: Instead of the configured one.
-        env_vars: Added to those of the root task.
-        labels: For finding runs.
-        queue: Instead of the root task's own.
-        overwrite_cache: Run every action though its result is cached, and store what it gives.
-        disable_run_cache: Neither look up nor store the result of any action.
-        cache_lookup_scope: `project-domain`: reuse only what the run's own have computed.
-        custom_context: Strings that all actions of the run see.
-        deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
-        timeout: The same, under Flyte's other word for it.
-        raw_data_path: Folder or URL for the files, folders and tables of the run.
+        version: Of the code, for people; else the digest of its bundle stands for it.
         copy_style: `loaded_modules`, `all` or `none`.
         interactive_mode: Pickle the task instead of importing it.
-        max_action_concurrency: Actions that run at once, at least 2; None or 0: any number.
+        max_action_concurrency: Actions that may run at once, 2 or more; those that wait do not
+            count. None or 0: as many as the cluster allows.
+        raw_data_path: Folder or URL for the files, folders and tables of the run.
+        run_base_dir: Under which `ctx()` names the places of the run's actions.
+        run_start_time: What `ctx().run_start_time` is, instead of when the run is accepted.
+        env_vars: For every action of the run, stronger than those of its task.
+        labels: For finding runs.
+        annotations: For people who look at the run.
+        queue: Instead of the root task's own, and for every task below that names none.
+        overwrite_cache: Run every action though its result is cached, and store what it gives.
+        disable_run_cache: Neither look any action up nor store its result.
+        cache_lookup_scope: `project-domain`: reuse only what the run's own have computed.
+        custom_context: Strings that all actions of the run see.
+        log_level: Of the SDK's own lines in every action.
+        log_format: `console`, or `json` for one object a line.
+        user_log_level: Of `millstream.logger` in every action.
+        reset_root_logger: Write the lines of other libraries in the same format.
+        deadline: Of the whole run; seconds or `timedelta`. It ends TIMED_OUT.
+        timeout: The same, under Flyte's other word for it.
+        on_divergence: What happens when an attempt does not make the calls that an earlier
+            attempt had recorded: `warn` (default), `fail` with `NonDeterministicError`, `ignore`.
+        notifications: Whom to tell when the run ends: of `millstream.notify`, one or several.
         others: Parameters of `flyte.with_runcontext` without effect here; a warning names them.
 
     Raises:
         ValueError: An unknown mode, or `hybrid`; an unfit name; a concurrency of 1 or below 0.
-        TypeError: An unknown parameter.
+        NotYetSupportedError: A parameter of Flyte that would change what happens.
+        TypeError: An unknown parameter, or something else than strings.
     """
-    _check_options(mode, cache_lookup_scope, (name, project, domain), others)
-    options = RunOptions(
-        mode=mode or "", name=name or "", project=project or "", domain=domain or "",
-        env_vars=dict(env_vars or {}), labels=dict(labels or {}), queue=queue or "",
-        overwrite_cache=overwrite_cache, disable_run_cache=disable_run_cache,
-        cache_lookup_scope=cache_lookup_scope,
-        custom_context=dict(custom_context or {}),
-        deadline_ms=_limit_ms(deadline, timeout),
-        raw_data_path=raw_data_path or "",
-        copy_style=copy_style or "", interactive_mode=interactive_mode,
-        max_action_concurrency=_concurrency_of(max_action_concurrency),
-    )  # fmt: skip
-    return RunContext(options)
-
-
-def _concurrency_of(most: int | None) -> int:
-    """Return the limit; Flyte refuses 1, where a parent that waits takes the only place."""
-    if most == 1 or (most or 0) < 0:
-        raise ValueError(f"max_action_concurrency must be 0 (no limit) or at least 2, got {most}")
-    return most or 0
+    check_mode(mode, name=name, run_base_dir=path_text(run_base_dir))
+    check_copy_style(copy_style)
+    for parameter, given in {"name": name, "project": project, "domain": domain}.items():
+        if given and (flaw := name_flaw(given)):
+            raise ValueError(f"{parameter} must {flaw}")
+    if cache_lookup_scope not in (scopes := get_args(CacheLookupScope)):
+        raise ValueError(f"cache_lookup_scope must be one of {scopes}, not {cache_lookup_scope!r}")
+    check_others(others)
+    limit = deadline if deadline is not None else timeout
+    logs = log_variables(log_level, log_format, user_log_level, reset_root_logger)
+    return RunContext(
+        RunOptions(
+            mode=mode or "",
+            name=name or "",
+            project=project or "",
+            domain=domain or "",
+            env_vars={**logs, **strings_of("env_vars", env_vars)},
+            labels=strings_of("labels", labels),
+            annotations=strings_of("annotations", annotations),
+            queue=queue or "",
+            overwrite_cache=overwrite_cache,
+            disable_run_cache=disable_run_cache,
+            cache_lookup_scope=cache_lookup_scope,
+            custom_context=strings_of("custom_context", custom_context),
+            deadline_ms=0 if limit is None else duration_ms("deadline", limit),
+            copy_style=copy_style or "",
+            interactive_mode=interactive_mode,
+            max_action_concurrency=concurrency_of(max_action_concurrency),
+            raw_data_path=raw_data_path or "",
+            version=version or "",
+            run_base_dir=path_text(run_base_dir),
+            started_ms=unix_ms(run_start_time),
+            on_divergence=checked_on_divergence(on_divergence),
+            notices=notices_of(notifications),
+        )
+    )

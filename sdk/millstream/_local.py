@@ -25,6 +25,7 @@ from millstream_executor.loader import TaskLoader
 from millstream_scheduler.book import rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.leader import Leader
+from millstream_scheduler.notifier import Notifier
 from millstream_scheduler.takeover import elect
 
 #: Attempts at once: code that waits costs nothing here, and code that computes shares one GIL.
@@ -36,9 +37,15 @@ class LocalCluster:
     """Leader, agent and client of local mode, on one event loop."""
 
     def __init__(
-        self, client: Client, leader: Leader, agent: asyncio.Task[None], folder: Path
+        self,
+        client: Client,
+        leader: Leader,
+        notifier: Notifier,
+        agent: asyncio.Task[None],
+        folder: Path,
     ) -> None:
         self.client = client
+        self._notifier = notifier
         self._leader = leader
         self._agent = agent
         self._folder = folder
@@ -46,6 +53,8 @@ class LocalCluster:
     async def close(self) -> None:
         """End everything; open attempts are cancelled."""
         await self.client.close()
+        await self._notifier.drain(_CLOSE_S)
+        self._notifier.stop()
         self._agent.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._agent
@@ -64,7 +73,8 @@ async def open_local() -> LocalCluster:
     state = ShardState(endpoint.shard_name)
     event_log = connection.event_log(endpoint.shard_name)
     await elect(event_log, state, node="local", clock=clock)
-    book = rebuild(state, SchedulerConfig(endpoint=endpoint, node="local"), secrets.token_bytes(32))
+    settings = SchedulerConfig(endpoint=endpoint, node="local")
+    book = rebuild(state, settings, secrets.token_bytes(32))
     leader = Leader(
         book,
         event_log,
@@ -75,6 +85,8 @@ async def open_local() -> LocalCluster:
         node=f"local#{os.getpid()}",
     )
 
+    notifier = Notifier(state, leader.annotate, smtp=settings.smtp)
+    leader.on_run_over = notifier.ended
     loader = TaskLoader(None, in_place=True)
 
     def make_fleet(on_messages: OnMessages, on_exit: OnExit) -> WorkerFleet:
@@ -88,4 +100,4 @@ async def open_local() -> LocalCluster:
     )
     leader.start()
     client = Client(connection, endpoint, ships_code=False)
-    return LocalCluster(client, leader, agent, folder)
+    return LocalCluster(client, leader, notifier, agent, folder)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from millstream._client import Client
 from millstream._code_download import download_bundle
+from millstream._kept import report_html
 from millstream._reader import RunHistory
 from millstream._remote_details import ActionDetails
 from millstream._remote_find import find_action, history_of
@@ -100,6 +101,20 @@ class Action(Shown):
     def done(self) -> bool:
         """Say whether it was over."""
         return self._details.done()
+
+    @syncify_method
+    async def get_report(self, attempt: int | None = None) -> str:
+        """Return its HTML report, as it is now.
+
+        Args:
+            attempt: 1-based; None: the last one that has a report.
+
+        Raises:
+            RuntimeError: There is none.
+        """
+        _, history = await history_of(self.run_id)
+        blobs = self._client.connection.blobs
+        return await report_html(blobs, history.state, self._ordinal, attempt)
 
     def details(self) -> ActionDetails:
         """Return everything about it; may be awaited."""

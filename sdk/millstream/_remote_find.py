@@ -2,9 +2,9 @@
 
 from millstream._client import Client
 from millstream._init import installation
+from millstream._kept import ordinal_named
 from millstream._reader import RunHistory, read_run, resolve_run
 from millstream_events.errors import RejectedError
-from millstream_events.ids import parse_action
 
 
 async def client_here() -> Client:
@@ -47,7 +47,7 @@ async def find_action(
     if not run_name or not name:
         raise ValueError("name the action: run_name= and name=, or '<run>/<action>'")
     client, history = await history_of(run_name)
-    ordinal = parse_action(name)
-    if ordinal is None or ordinal >= len(history.state.actions):
+    ordinal = ordinal_named(history.state, name)
+    if ordinal is None:
         raise RejectedError("no-such-action", f"{run_name} has no action {name!r}")
     return client, history, ordinal

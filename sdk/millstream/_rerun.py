@@ -17,12 +17,14 @@ from millstream import _values
 from millstream._cache import cache_key, hash_of_inputs
 from millstream._client import Client, new_command_id, settle
 from millstream._init import Installation, installation
+from millstream._kept import ordinal_named
 from millstream._known import known_task
 from millstream._reader import RunHistory, read_run, resolve_run
 from millstream._run import Run, sink_of
+from millstream._run_options import RunOptions
 from millstream._submit import (
-    RunOptions,
     Submission,
+    links_here,
     policy_with,
     prepare,
     settings_of,
@@ -36,9 +38,9 @@ from millstream.errors import RuntimeUserError
 from millstream_events.codec import encode
 from millstream_events.commands import Accepted, RunReleased, ShardDescribed, SubmitRun
 from millstream_events.errors import MillstreamError, RejectedError
-from millstream_events.ids import digest_of, parse_action, show_action
+from millstream_events.ids import digest_of, show_action
 from millstream_events.state import ActionState, RunState
-from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Origin, Value
+from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Origin, Policy, RunWide, Value
 
 R = TypeVar("R")
 _BODY_BYTES: Final = 16
@@ -75,16 +77,19 @@ async def rerun(
         value, uploads, key = await _changed(client, action, inputs, what, sink)
     forced = forced_ids(state, force_rerun_actions or ())
     origin = Origin(state.id, "recover" if recover else "rerun", forced)
-    policy = policy_with(action.rules, options)
+    policy = _keyed(policy_with(action.rules, options, ()), state.id if recover else "")
+    run = client.new_run_id()
+    task = known_task(action.task)
+    links = () if task is None else links_here(place, options, task, run)
     command = SubmitRun(
         command=new_command_id(),
-        run=client.new_run_id(),
+        run=run,
         task=action.task,
         inputs=value,
         project=options.project or place.settings.project,
         domain=options.domain or place.settings.domain,
         name=options.name,
-        policy=policy,
+        policy=msgspec.structs.replace(policy, links=links),
         bundle=state.bundle,
         body=_body(action, value, state.bundle, encode(policy), encode(origin)),
         labels=tuple(sorted({**dict(state.labels), **options.labels}.items())),
@@ -97,7 +102,7 @@ async def rerun(
         settings=settings_of(options),
     )
     submission = Submission(command, tuple(uploads), None, sink)
-    return await _submit(client, submission, known_task(action.task))
+    return await _submit(client, submission, task)
 
 
 async def fork(
@@ -128,6 +133,17 @@ async def fork(
     return await _submit(client, submission._replace(command=command), task_template)
 
 
+def _keyed(policy: Policy, source: str) -> Policy:
+    """Return the policy with what idempotency keys of the new run are made of.
+
+    A recovery goes on where `source` ended, so calls to the outside are the same ones; any
+    other run makes them anew.
+    """
+    wide = policy.wide or RunWide()
+    wide = msgspec.structs.replace(wide, key_run=source and (wide.key_run or source))
+    return msgspec.structs.replace(policy, wide=None if wide == RunWide() else wide)
+
+
 def forced_ids(run: RunState, names: Sequence[str]) -> tuple[bytes, ...]:
     """Return the ids of these actions and of their callers, the root aside.
 
@@ -135,7 +151,7 @@ def forced_ids(run: RunState, names: Sequence[str]) -> tuple[bytes, ...]:
     """
     forced: set[int] = set()
     for name in names:
-        ordinal = parse_action(name)
+        ordinal = ordinal_named(run, name)
         while ordinal and ordinal < len(run.actions) and ordinal not in forced:
             forced.add(ordinal)
             ordinal = run.actions[ordinal].parent
@@ -176,8 +192,8 @@ async def _source(client: Client, name: str, project: str) -> RunHistory:
 
 
 def _action_of(run: RunState, run_name: str, name: str) -> ActionState:
-    ordinal = parse_action(name)
-    if ordinal is None or ordinal >= len(run.actions):
+    ordinal = ordinal_named(run, name)
+    if ordinal is None:
         raise RejectedError("no-such-action", f"{run_name} has no action {name!r}")
     action = run.actions[ordinal]
     if action.kind != "task":

@@ -14,6 +14,7 @@ import msgspec
 from millstream._client import Client, Sink
 from millstream._failures import exception_of
 from millstream._init import installation
+from millstream._kept import report_html
 from millstream._known import known_task
 from millstream._latency import PhaseLatency, phase_latencies
 from millstream._outputs import ActionOutputs, decoded, outputs_of
@@ -154,6 +155,20 @@ class Run(RunReads, Generic[R]):
     async def done(self) -> bool:
         """Say whether the run is over."""
         return self._known() is not None or await self._phase() in TERMINAL_PHASES
+
+    @syncify_method
+    async def get_report(self, attempt: int | None = None) -> str:
+        """Return the HTML report of the root action.
+
+        Args:
+            attempt: 1-based; None: the last one that has a report.
+
+        Raises:
+            RuntimeError: There is none.
+        """
+        return await report_html(
+            self._client.connection.blobs, (await self._history()).state, 0, attempt
+        )
 
     @syncify_method
     async def latencies(self) -> list[PhaseLatency]:

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final, cast
 
 from millstream._cache import Cache
+from millstream._link import Link
 from millstream._pool import Pool, selector_of
 from millstream._resources import Resources
 from millstream._retry import RetryStrategy, TimeoutRequest, duration_ms, timeout_of
@@ -47,10 +48,12 @@ class TaskSettings:
     service_account: str | None = None
     pod_template: object = None
     reusable: object = None
-    report: bool = False
     produces_artifacts: bool = False
-    links: tuple[object, ...] = ()
     triggers: tuple[object, ...] = ()
+    #: Keep the attempt's report when it ends.
+    report: bool = False
+    #: Shown with each action of the task.
+    links: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
         if self.max_inline_io_bytes <= 0:

@@ -11,48 +11,35 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from millstream._action_id import ActionID
 from millstream._bundle import Bundle, main_module, main_script, pickle_task
-from millstream._call import encode_call
+from millstream._call import Request, encode_call
 from millstream._client import Client, new_command_id
+from millstream._custom_context import context_of_run
+from millstream._handing_on import spread
 from millstream._init import Installation
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
+from millstream._link import links_of
+from millstream._run_options import RunOptions
 from millstream._task import Task
 from millstream._values_sink import Sink, finish
 from millstream._values_wire import hash_bytes
 from millstream.errors import CodeBundleError
 from millstream_events.codec import encode
 from millstream_events.commands import SubmitRun
-from millstream_events.ids import digest_of
-from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Policy, TaskRef, Value
+from millstream_events.ids import digest_of, show_action
+from millstream_events.values import (
+    INLINE_BYTES_MAX,
+    Blob,
+    Inline,
+    LinkValue,
+    Policy,
+    RunWide,
+    TaskRef,
+    Value,
+)
 
 _BODY_BYTES: Final = 16
-
-
-class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run is asked for with, beside its task and inputs."""
-
-    #: remote, local, or empty: as configured.
-    mode: str = ""
-    #: Unique inside the project; empty: the run goes by its id alone.
-    name: str = ""
-    project: str = ""
-    domain: str = ""
-    env_vars: Mapping[str, str] = {}
-    labels: Mapping[str, str] = {}
-    queue: str = ""
-    overwrite_cache: bool = False
-    disable_run_cache: bool = False
-    cache_lookup_scope: str = "global"
-    custom_context: Mapping[str, str] = {}
-    #: Of the whole run; 0: none.
-    deadline_ms: int = 0
-    copy_style: str = ""
-    #: For the files of this run; empty: a part of the configured one.
-    raw_data_path: str = ""
-    #: Pickle the task instead of importing it; None: where no file holds it.
-    interactive_mode: bool | None = None
-    #: Actions of the run that may be dispatched at once; 0: as many as the cluster allows.
-    max_action_concurrency: int = 0
 
 
 class Submission(NamedTuple):
@@ -98,7 +85,7 @@ def prepare(
         if len(request.content) > INLINE_BYTES_MAX:
             inputs = Blob(digest_of(request.content), len(request.content), request.codec)
             uploads.append(request.content)
-    policy = policy_with(request.policy, options)
+    policy = policy_with(request.policy, options, links_here(place, options, task, run))
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
     command = SubmitRun(
@@ -111,26 +98,26 @@ def prepare(
         name=options.name,
         policy=policy,
         bundle=digest,
-        # Not the pickle's digest: it differs for equal tasks (design: tried.md 6).
-        body=hash_bytes(
-            (
-                code.ref.name.encode(),
-                code.ref.identity,
-                request.inputs_hash,
-                digest,
-                encode(policy),
-            ),
-            size=_BODY_BYTES,
-        ),
+        body=_body_of(code.ref, request, digest, policy),
         labels=tuple(sorted(options.labels.items())),
         who=client.who,
         deadline_ms=options.deadline_ms,
         cache_mode=request.cache_mode,
         cache_key=request.cache_key,
-        context=tuple(sorted({**options.custom_context, **context}.items())),
+        context=tuple(sorted({**strings_of_run(options), **context}.items())),
         settings=settings_of(options),
+        notes=options.notes(),
     )
     return Submission(command, tuple(uploads), code.bundle, request.sink)
+
+
+def _body_of(ref: TaskRef, request: Request, bundle: bytes, policy: Policy) -> bytes:
+    """Return the hash of what is asked for: under the same name it must be the same."""
+    # Not the pickle's digest: it differs for equal tasks (design: tried.md 6). Nor the links:
+    # they name the run.
+    asked = encode(msgspec.structs.replace(policy, links=()))
+    parts = (ref.name.encode(), ref.identity, request.inputs_hash, bundle, asked)
+    return hash_bytes(parts, size=_BODY_BYTES)
 
 
 def _places(
@@ -156,14 +143,37 @@ def settings_of(options: RunOptions) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(settings.items()))
 
 
-def policy_with(policy: Policy, options: RunOptions) -> Policy:
+def strings_of_run(options: RunOptions) -> dict[str, str]:
+    """Return the strings that travel with the run: of its options, and of the code around."""
+    return {**options.custom_context, **context_of_run()}
+
+
+def links_here(
+    place: Installation, options: RunOptions, task: Task[..., Any], run_id: str
+) -> tuple[LinkValue, ...]:
+    """Return the links of the root of a run that is being submitted."""
+    if not task.links:
+        return ()
+    settings = place.settings
+    root = ActionID(
+        name=show_action(0),
+        run_name=run_id,
+        project=options.project or settings.project,
+        domain=options.domain or settings.domain,
+    )
+    return links_of(task.links, root, strings_of_run(options))
+
+
+def policy_with(policy: Policy, options: RunOptions, links: tuple[LinkValue, ...]) -> Policy:
     """Return `policy` with what the options of a run say instead."""
     changes: dict[str, object] = {}
+    wide = options.wide()
+    if wide != RunWide():
+        changes |= spread(wide, policy)
     if options.queue:
         changes["queue"] = options.queue
-    if options.env_vars:
-        variables = {**dict(policy.env_vars), **options.env_vars}
-        changes["env_vars"] = tuple(sorted(variables.items()))
+    if links or policy.links:
+        changes["links"] = links
     if options.max_action_concurrency:
         changes["actions_max"] = options.max_action_concurrency
     return msgspec.structs.replace(policy, **changes) if changes else policy

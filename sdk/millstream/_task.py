@@ -26,6 +26,7 @@ from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import task_identity
+from millstream._link import Link, checked_links
 from millstream._native import TaskInterface
 from millstream._nearest import unknown_name
 from millstream._pickled_version import pickled_version
@@ -157,6 +158,16 @@ class Task(Generic[P, R]):
     def max_inline_io_bytes(self) -> int:
         """Most that the inputs, or the outputs, of one call may take, encoded."""
         return self.settings.max_inline_io_bytes
+
+    @property
+    def report(self) -> bool:
+        """Whether the report of an attempt is kept when it ends."""
+        return self.settings.report
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        """Places elsewhere that are shown with each action of the task."""
+        return self.settings.links
 
     @property
     def resources(self) -> Resources | None:
@@ -387,8 +398,8 @@ AsyncFunctionTaskTemplate = Task
 #: Settings that a task shows as they are kept.
 _SHOWN = frozenset(
     {
-        "entrypoint", "idempotent", "interruptible", "links", "pod_template", "pool",
-        "produces_artifacts", "report", "reusable", "secrets", "service_account", "timeout",
+        "entrypoint", "idempotent", "interruptible", "pod_template", "pool",
+        "produces_artifacts", "reusable", "secrets", "service_account", "timeout",
         "triggers",
     }
 )  # fmt: skip
@@ -406,11 +417,16 @@ def _checked(others: Mapping[str, Any]) -> dict[str, Any]:
             raise TypeError(unknown_name("a task has no setting", name, _OVERRIDABLE))
     changes = dict(others)
     check_resolver(changes.pop("task_resolver", None))
+    own: dict[str, Any] = {
+        name: changes.pop(name) for name in ("links", "report") if name in changes
+    }
     check_settings(changes)
     changes.pop("plugin_config", None)
-    for name in ("links", "triggers"):
-        if name in changes:
-            changes[name] = tuple_of(changes[name]) or None
+    if "triggers" in changes:
+        changes["triggers"] = tuple_of(changes["triggers"]) or None
+    if "links" in own:
+        own["links"] = checked_links(own["links"]) or None
+    changes |= own
     return changes
 
 

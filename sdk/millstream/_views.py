@@ -10,10 +10,12 @@ from typing import Final, TypeAlias, cast
 
 import msgspec
 
+from millstream._kept import ANNOTATION, report_attempts, without_ours
+from millstream._link import shown
 from millstream._values_wire import MALFORMED, CodedPlain, Packed, Pickled, unpack
 from millstream_events.codec import OpaqueFrame
 from millstream_events.conditions import decode_scalar
-from millstream_events.ids import show_action
+from millstream_events.ids import action_name, show_action
 from millstream_events.model import Event, Frame
 from millstream_events.phases import Phase, State
 from millstream_events.state import ActionState, AttemptRecord, RunState
@@ -80,6 +82,11 @@ def run_view(run: RunState) -> View:
         },
         "error": error_view(run.error),
         "labels": dict(run.labels),
+        "annotations": {
+            key.removeprefix(ANNOTATION): value
+            for key, value in run.notes
+            if key.startswith(ANNOTATION)
+        },
         "who": run.who,
         "aborting": run.aborting,
         "paused": run.paused,
@@ -98,9 +105,11 @@ def _duration_ms(run: RunState) -> int | None:
 def action_view(run: RunState, ordinal: int) -> View:
     """Return one action of `run`, as `millstream get action` shows it."""
     action = run.actions[ordinal]
+    context = action.rules.context
     return {
         "id": action.id.hex(),
         "name": show_action(ordinal),
+        "action_name": action_name(action.id),
         "ordinal": ordinal,
         "parent": action.parent if ordinal else None,
         "task": action.task.name,
@@ -120,6 +129,9 @@ def action_view(run: RunState, ordinal: int) -> View:
         "children": list(action.children),
         "condition": _condition_view(run, ordinal),
         "source": _source_view(action),
+        "links": _link_views(run, ordinal),
+        "reports": [*report_attempts(run, ordinal)],
+        "context": {**without_ours(dict(run.context if context is None else context))},
     }
 
 
@@ -168,6 +180,18 @@ def condition_view(run: RunState, ordinal: int) -> View:
         "due_at": show_time(action.due_ms * 1_000_000),
         "ended_at": show_time(action.ended_ns),
     }
+
+
+def _link_views(run: RunState, ordinal: int) -> Json:
+    action = run.actions[ordinal]
+    return [
+        {
+            "name": link.name,
+            "uri": shown(link, run=run.id, action=action_name(action.id), worker=action.worker),
+            "icon_uri": link.icon_uri,
+        }
+        for link in action.rules.links
+    ]
 
 
 def _cache_word(action: ActionState) -> str:

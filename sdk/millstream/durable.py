@@ -1,41 +1,24 @@
-"""Time that a later attempt of the same task sees as the first one did.
+"""Time and chance that a later attempt of the same task sees as the first one did.
 
 Each call is recorded. A retry, or a task that comes back after its worker died, gets the
-recorded times again, and sleeps only for what is left.
+recorded times and numbers again, and sleeps only for what is left.
 """
 
 import asyncio
+import random as _chance
 import time as _clock
-from collections.abc import Callable, Coroutine
+import uuid as _uuid
 from datetime import datetime
-from typing import Any, Final, Generic, ParamSpec, TypeVar
+from typing import Final
 
 from millstream import _call
 from millstream._context import current
+from millstream._forms import TwoForms
 from millstream._trace import trace
 from millstream.errors import SyncTaskCallInAsyncContextError
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
 #: Stands for a task's identity in the ids of timers.
 _TIMER_IDENTITY: Final = b"millstream.durable.sleep"
-
-
-class _Both(Generic[P, R]):
-    """A call in two forms: plain, and awaited as `.aio`."""
-
-    def __init__(self, plain: Callable[P, R], aio: Callable[P, Coroutine[Any, Any, R]]) -> None:
-        self._plain = plain
-        self._aio = aio
-        self.__doc__ = plain.__doc__
-
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        return self._plain(*args, **kwargs)
-
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Do the same from async code."""
-        return await self._aio(*args, **kwargs)
 
 
 @trace
@@ -46,6 +29,16 @@ def _time() -> float:
 @trace
 def _sleep_started() -> float:
     return _clock.time()
+
+
+@trace
+def _random() -> float:
+    return _chance.SystemRandom().random()
+
+
+@trace
+def _uuid4() -> str:
+    return str(_uuid.uuid4())
 
 
 def _now_plain() -> datetime:
@@ -93,8 +86,28 @@ async def _sleep_aio(seconds: float) -> None:
     await _call.on_host(context, _call.sleep(context, _TIMER_IDENTITY, due_ms))
 
 
-sleep: Final = _Both(_sleep_plain, _sleep_aio)
-time: Final = _Both(_time_plain, _time_aio)
-now: Final = _Both(_now_plain, _now_aio)
+def _random_plain() -> float:
+    """Return a random number in [0, 1), recorded."""
+    return _random()
 
-__all__ = ["now", "sleep", "time"]
+
+async def _random_aio() -> float:
+    return _random()
+
+
+def _uuid4_plain() -> _uuid.UUID:
+    """Return a random UUID, recorded."""
+    return _uuid.UUID(_uuid4())
+
+
+async def _uuid4_aio() -> _uuid.UUID:
+    return _uuid4_plain()
+
+
+sleep: Final = TwoForms(_sleep_plain, _sleep_aio)
+time: Final = TwoForms(_time_plain, _time_aio)
+now: Final = TwoForms(_now_plain, _now_aio)
+random: Final = TwoForms(_random_plain, _random_aio)
+uuid4: Final = TwoForms(_uuid4_plain, _uuid4_aio)
+
+__all__ = ["now", "random", "sleep", "time", "uuid4"]

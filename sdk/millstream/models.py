@@ -1,13 +1,13 @@
 """What a task looks like from outside, and the phases that an action goes through."""
 
 import enum
-import hashlib
 import pathlib
 import tempfile
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
+from millstream._accessor import NULL_TASK_CONTEXT, TaskContext
+from millstream._action_id import ActionID, CodeBundle, GroupData
 from millstream._native_interface import NativeInterface
 from millstream._settings import INLINE_IO_BYTES_MAX
 
@@ -50,51 +50,6 @@ _TERMINAL: Final = frozenset(
         ActionPhase.RECOVERED,
     }
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ActionID:
-    """Which action of which run."""
-
-    name: str
-    #: The action's own name where none is given: a root's.
-    run_name: str | None = None
-    project: str | None = None
-    domain: str | None = None
-    org: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.run_name is None:
-            object.__setattr__(self, "run_name", self.name)
-
-    @classmethod
-    def create_random(cls) -> "ActionID":
-        """Return an action of a run of its own."""
-        return cls(name=str(uuid.uuid4()))
-
-    def new_sub_action(self, name: str | None = None) -> "ActionID":
-        """Return another action of the same run; without a name, it gets a random one."""
-        return replace(self, name=name or str(uuid.uuid4()))
-
-    def new_sub_action_from(
-        self, task_call_seq: int, task_hash: str, input_hash: str, group: str | None
-    ) -> "ActionID":
-        """Return an action whose name follows from what is called, and how often before."""
-        parts = (self.name, input_hash, task_hash, str(task_call_seq), *filter(None, (group,)))
-        digest = hashlib.blake2b("-".join(parts).encode(), digest_size=16)
-        return self.new_sub_action(digest.hexdigest())
-
-    def unique_id_str(self, salt: str | None = None) -> str:
-        """Return project, domain, run and action in one word."""
-        parts = [self.project, self.domain, self.run_name, self.name, *filter(None, (salt,))]
-        return "-".join(map(str, parts))
-
-
-@dataclass(frozen=True)
-class GroupData:
-    """The group that calls are shown in."""
-
-    name: str
 
 
 @dataclass
@@ -155,30 +110,6 @@ class CheckpointPaths:
     checkpoint_path: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
-class CodeBundle:
-    """The code of a run, packed.
-
-    Raises:
-        ValueError: Neither `tgz` nor `pkl`.
-    """
-
-    computed_version: str
-    destination: str = "."
-    tgz: str | None = None
-    pkl: str | None = None
-    downloaded_path: pathlib.Path | None = None
-    files: list[str] | None = None
-
-    def __post_init__(self) -> None:
-        if self.tgz is None and self.pkl is None:
-            raise ValueError("Either tgz or pkl must be provided")
-
-    def with_downloaded_path(self, path: pathlib.Path) -> "CodeBundle":
-        """Return the bundle as unpacked at `path`."""
-        return replace(self, downloaded_path=path)
-
-
 @dataclass
 class SerializationContext:
     """What is known when a task is described for a deployment."""
@@ -196,14 +127,16 @@ class SerializationContext:
 
 
 __all__ = [
-    "MAX_INLINE_IO_BYTES",
     "ActionID",
     "ActionPhase",
     "CheckpointPaths",
     "CodeBundle",
     "GroupData",
+    "MAX_INLINE_IO_BYTES",
+    "NULL_TASK_CONTEXT",
     "NativeInterface",
     "PathRewrite",
     "RawDataPath",
     "SerializationContext",
+    "TaskContext",
 ]

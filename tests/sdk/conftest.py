@@ -97,6 +97,7 @@ class Host:
             group=group,
             bundle=b"",
             context={"who": "me"},
+            run_context={"who": "me"},
             run_started_ms=1_700_000_000_000,
             mode="local",
             controller=MemoryController(self, path, dict(journal), journal),

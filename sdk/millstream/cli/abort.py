@@ -39,7 +39,7 @@ def abort_action(
 
     async def body(place: Reached) -> tuple[str, int]:
         history = await place.history(run)
-        ordinal = ordinal_of(action, len(history.state.actions))
+        ordinal = ordinal_of(action, history.state)
         client = Client(place.connection, place.endpoint)
         await client.abort_action(history.state.id, ordinal, reason)
         return history.state.id, ordinal

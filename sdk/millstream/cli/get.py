@@ -165,7 +165,7 @@ def get_action(run: str, action: str = "", /, *, common: OutputOptions = DEFAULT
     async def body(place: Reached) -> list[View] | View:
         state = (await place.history(run)).state
         if action:
-            return action_view(state, ordinal_of(action, len(state.actions)))
+            return action_view(state, ordinal_of(action, state))
         return [action_view(state, ordinal) for ordinal in range(len(state.actions))]
 
     found = on_cluster(body)
@@ -222,7 +222,7 @@ def get_io(run: str, action: str = "a0", /, *, common: OutputOptions = DEFAULTS)
 
     async def body(place: Reached) -> View:
         state = (await place.history(run)).state
-        ordinal = ordinal_of(action, len(state.actions))
+        ordinal = ordinal_of(action, state)
         found: ActionState = state.actions[ordinal]
         return {
             "run": state.id,
@@ -269,7 +269,7 @@ def get_logs(
 
     async def body(place: Reached) -> None:
         history = await place.history(run)
-        only = ordinal_of(action, len(history.state.actions)) if action else None
+        only = ordinal_of(action, history.state) if action else None
         wait = follow and place.live and not history.state.finished
         source = _batches(place, history.state.id, only, wait=wait)
         async with contextlib.aclosing(source):

@@ -36,7 +36,7 @@ def get_condition(
             runs = await list_runs(place.log)
             return [view for state in runs for view in _views(state, waiting=True)]
         state = (await place.history(run)).state
-        parent = ordinal_of(action, len(state.actions)) if action else None
+        parent = ordinal_of(action, state) if action else None
         return _views(state, waiting=waiting, parent=parent)
 
     emit(on_cluster(body), common.output, columns=_COLUMNS)

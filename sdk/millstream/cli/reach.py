@@ -10,13 +10,15 @@ from typing import Any, NamedTuple, TypeVar
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
 from millstream._config import Settings, load_settings, project_dir_of
+from millstream._kept import ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
 from millstream.cli.outcome import NotFoundError, UsageError, nearest
 from millstream_events.connect import Connection, connect
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ClusterNotReachedError
-from millstream_events.ids import parse_action
+from millstream_events.ids import parse_action, parse_action_name
 from millstream_events.jetstream import JetStreamLog
+from millstream_events.state import RunState
 
 _R = TypeVar("_R")
 
@@ -121,16 +123,17 @@ def on_cluster(body: Callable[[Reached], Coroutine[Any, Any, _R]], *, live: bool
     return asyncio.run(whole())
 
 
-def ordinal_of(name: str, count: int) -> int:
-    """Return the ordinal that `a3` or `3` names among `count` actions.
+def ordinal_of(name: str, run: RunState) -> int:
+    """Return the ordinal of the action of `run` that `a3`, `3` or a name of `ctx()` means.
 
     Raises:
         UsageError: Not the name of an action.
         NotFoundError: The run has no such action.
     """
-    ordinal = parse_action(name)
-    if ordinal is None:
+    if parse_action(name) is None and parse_action_name(name) is None:
         raise UsageError(f"{name!r} names no action", "actions are called a0, a1, ...")
-    if ordinal >= count:
+    ordinal = ordinal_named(run, name)
+    if ordinal is None:
+        count = len(run.actions)
         raise NotFoundError(f"no action {name}; the run has {count}", "millstream get action RUN")
     return ordinal

@@ -60,6 +60,7 @@ def build() -> App:
     get = App(name="get", help="Show runs, actions, events, logs, values, pools, the cluster.")
     for noun in ("run", "action", "event", "logs", "io"):
         get.command(f"millstream.cli.get:get_{noun}", name=_names(noun), help=f"Show {noun}.")
+    get.command("millstream.cli.get_report:get_report", name="report", help="Show report.")
     for noun in ("pool", "cluster"):
         target = f"millstream.cli.get_cluster:get_{noun}"
         get.command(target, name=_names(noun), help=f"Show {noun}.")

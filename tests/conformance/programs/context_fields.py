@@ -18,7 +18,9 @@ async def main() -> list[object]:
     ctx = millstream.ctx()
     action = ctx.action
     assert action is not None
-    return [bool(ctx), OUTSIDE, action.name, await child(), ctx.attempt_number, ctx.cancelled]
+    names = [await child(), await child()]
+    assert await child.override(short_name="again")() not in names
+    return [bool(ctx), OUTSIDE, action.name, len({*names, "a0"}), ctx.attempt_number, ctx.cancelled]
 
 
-EXPECT = [True, False, "a0", "a1", 0, False]
+EXPECT = [True, False, "a0", 3, 0, False]

@@ -1,6 +1,8 @@
 """A call that nobody awaits does not happen."""
 
 import asyncio
+import tempfile
+from pathlib import Path
 
 import millstream
 
@@ -8,17 +10,20 @@ env = millstream.TaskEnvironment("never_awaited")
 
 
 @env.task
-async def child() -> str:
-    action = millstream.ctx().action
-    return action.name if action is not None else ""
+async def child(file: str, word: str) -> None:
+    with Path(file).open("a") as out:
+        out.write(word)
 
 
 @env.task
 async def main() -> str:
-    unused = child()
-    await asyncio.sleep(0.05)
-    unused.close()
-    return await child()
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ran"
+        unused = child(str(file), "unused ")
+        await asyncio.sleep(0.05)
+        unused.close()
+        await child(str(file), "used")
+        return file.read_text()
 
 
-EXPECT = "a1"
+EXPECT = "used"
