@@ -207,22 +207,25 @@ class Book:
 
     def success_before(self, run: RunState, action_id: bytes) -> Outcome | None:
         """Return the success that an action of a recovering run takes over, or None."""
-        origin = run.origin
-        source = None if origin is None else self.sources.get(origin.run)
+        origin, source = run.origin, self._source_of(run)
         if source is None or origin is None or action_id in origin.forced:
             return None
         return source.outcomes.get(action_id)
 
     def steps_before(self, run: RunState, action_id: bytes) -> tuple[JournalEntry, ...]:
         """Return the steps that an action's attempts recorded in the runs recovered from."""
-        origin = run.origin
-        source = None if origin is None else self.sources.get(origin.run)
+        origin, source = run.origin, self._source_of(run)
         if source is None or origin is None:
             return ()
         steps = source.steps.get(action_id)
         if not steps:
             return ()
         return tuple(entry for entry in steps.values() if entry.id not in origin.forced)
+
+    def _source_of(self, run: RunState) -> Source | None:
+        # A plain rerun names a source too, which another run may be recovering meanwhile.
+        origin = run.origin
+        return self.sources.get(origin.run) if origin is not None and reuses(origin) else None
 
     def drop_unused(self, source: str) -> None:
         """Let go of a source that no open run recovers from."""

@@ -114,6 +114,15 @@ def test_an_agent_is_told_to_begin_nothing_by_itself_and_what_has_begun_is_ended
     assert shard.book.state.runs[run_id(1)].actions[1].state == State.RECOVERED
 
 
+def test_a_plain_rerun_takes_nothing_over_while_another_run_recovers_the_same_source() -> None:
+    shard = finished_source()
+    submit(shard, run_id(1), Origin(RUN, "recover"), {RUN: source_of(shard)})
+    turn = submit(shard, run_id(2), Origin(RUN, "rerun"), {})
+    (root,) = works(turn.effects.agents_now["a"])
+    assert root.journal == ()
+    assert works(shard.tick(call(root, b"c1")).agents_now["a"])
+
+
 def test_a_forced_call_or_step_is_not_taken_over() -> None:
     shard = finished_source()
     origin = Origin(RUN, "recover", (b"c1", b"s1"))

@@ -63,5 +63,5 @@ async def main() -> list[str]:
 
 EXPECT = [
     "n", "n", "ratio", "points[1].x", "table['a'][1]", "mode", "unknown", "RestrictedTypeError",
-    "RuntimeDataValidationError",
+    "DataValidationError",
 ]  # fmt: skip

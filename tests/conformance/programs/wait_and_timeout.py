@@ -8,14 +8,14 @@ env = millstream.TaskEnvironment("wait_and_timeout")
 
 
 @env.task
-async def after(seconds: float, result: str) -> str:
+async def later(seconds: float, result: str) -> str:
     await asyncio.sleep(seconds)
     return result
 
 
 @env.task
 async def main() -> list[str]:
-    calls = [asyncio.create_task(after(0.01, "first")), asyncio.create_task(after(60, "second"))]
+    calls = [asyncio.create_task(later(0.01, "first")), asyncio.create_task(later(60, "second"))]
     done, pending = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
     found = [call.result() for call in done]
     for call in pending:
@@ -24,7 +24,7 @@ async def main() -> list[str]:
     found += [type(each).__name__ for each in ended]
     try:
         async with asyncio.timeout(0.2):
-            await after(60, "late")
+            await later(60, "late")
     except TimeoutError:
         found.append("timeout")
     return found
