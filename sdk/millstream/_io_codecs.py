@@ -313,7 +313,7 @@ class NativeFrameCodec:
     def encode(self, value: Any, site: Site) -> Any:
         """Return its place, and leave it to be written; or the table itself, if that must be."""
         if isinstance(value, DataFrame | Mapping):
-            return _encode_frame(value, site)
+            return _encode_frame(cast("DataFrame | Mapping[str, Any]", value), site)
         format_ = _Declared(site.metadata).format
         try:
             draft = draft_of(value, format_, None)
