@@ -33,6 +33,7 @@ from millstream._remote_records import (
 from millstream._syncify import Syncified, SyncifiedIterator
 from millstream._task import Task
 from millstream._values_dynamic import DYNAMIC
+from millstream._views import View, action_view
 from millstream.models import ActionPhase
 from millstream_events.errors import RejectedError
 from millstream_events.ids import show_action
@@ -81,6 +82,11 @@ class ActionDetails(Shown):
         return f"<ActionDetails {self.name} of {self.run_name}: {self.task_name}, {self.phase}>"
 
     # -------------------------------------------------------------- what it is
+
+    @property
+    def view(self) -> View:
+        """The action as `millstream get action -o json` shows it: cache and source as well."""
+        return action_view(self._run, self._ordinal)
 
     @property
     def name(self) -> str:

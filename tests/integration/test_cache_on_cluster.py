@@ -56,8 +56,8 @@ def ask(spec: str) -> dict:
     return {
         "run": run.id,
         "value": value,
-        "cache": [action.details["cache"] for action in actions],
-        "source": [action.details["source"] for action in actions],
+        "cache": [action.details().view["cache"] for action in actions],
+        "source": [action.details().view["source"] for action in actions],
     }
 
 
