@@ -84,7 +84,12 @@ class Runner:
             raise _exhausted(exc) from exc
         run = self._made(client, submission, answer, released, task)
         if mode == "local":
-            run.result()
+            try:
+                run.result()
+            except KeyboardInterrupt:
+                # Nobody holds the run, and it lives in this process only.
+                run.abort("interrupted")
+                raise
         return run
 
     async def aio(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
@@ -103,7 +108,11 @@ class Runner:
             raise _exhausted(exc) from exc
         run = self._made(client, submission, answer, released, task)
         if mode == "local":
-            await run.result.aio()
+            try:
+                await run.result.aio()
+            except asyncio.CancelledError:
+                await run.abort.aio("interrupted")
+                raise
         return run
 
     def _check(self, task: object) -> tuple[Installation, str]:

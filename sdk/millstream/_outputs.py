@@ -4,6 +4,7 @@ import typing
 from typing import Any, Self, cast
 
 from millstream import _values
+from millstream._html import mimebundle, values_html
 from millstream._task import Task
 from millstream_events.values import Inline
 
@@ -35,6 +36,9 @@ class ActionOutputs(tuple[Any, ...]):
             for name, value in zip(self.names, self, strict=True)
         ]
         return f"ActionOutputs({', '.join(shown)})"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(repr(self), lambda: values_html(self.named_outputs, "output"))
 
     def __getnewargs__(self) -> tuple[Any, ...]:
         return tuple(self), self.names

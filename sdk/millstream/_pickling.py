@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import cloudpickle
 
+from millstream._cells import ANY_CELL, Cell, cell_of, restore_code
 from millstream.errors import BaseRuntimeError
 
 #: Names that a script's own file goes by: at its start, and in a worker.
@@ -118,21 +119,45 @@ if TYPE_CHECKING:
     class _CloudPickler(pickle.Pickler):
         """What cloudpickle, which ships no types, adds to the pickler."""
 
+        dispatch_table: Any
+
         def reducer_override(self, obj: object, /) -> Any: ...
 
 else:
     _CloudPickler = cloudpickle.Pickler
 
 
-class _Pickler(_CloudPickler):
-    """cloudpickle, with exceptions and the script's classes taken apart as above."""
+class _CodePickler(_CloudPickler):
+    """cloudpickle, with the source of what is written in cells."""
 
     def __init__(self, file: io.BytesIO, *, copies: bool) -> None:
         super().__init__(file)
         self._copies = copies
-        #: True once a class of the script was met: only then is the pickle not the same in
-        #: every process (cloudpickle gives each copied class a random id).
+        #: One object for each cell, so that its source is in the pickle once.
+        self._cells: dict[str, Cell | None] = {}
+        #: True once a class of the script or code of a cell was met: only then is the pickle
+        #: not the same in every process (cloudpickle gives each copied class a random id).
         self.met_main = False
+
+    def reducer_override(self, obj: object, /) -> Any:
+        """Return how to rebuild `obj`, or NotImplemented for the usual way."""
+        if isinstance(obj, types.CodeType):
+            cell = self._cell_of(obj.co_filename)
+            if cell is not None:
+                self.met_main = True
+                name, source = cell if self._copies else (ANY_CELL, "")
+                _, parts = self.dispatch_table[types.CodeType](obj.replace(co_filename=name))
+                return restore_code, (source, parts)
+        return super().reducer_override(obj)
+
+    def _cell_of(self, filename: str) -> Cell | None:
+        if filename not in self._cells:
+            self._cells[filename] = cell_of(filename)
+        return self._cells[filename]
+
+
+class _Pickler(_CodePickler):
+    """cloudpickle, with exceptions and the script's classes taken apart as above."""
 
     def reducer_override(self, obj: object, /) -> Any:
         """Return how to rebuild `obj`, or NotImplemented for the usual way."""
@@ -149,7 +174,7 @@ class _Pickler(_CloudPickler):
 def _copy_of(cls: type) -> bytes:
     try:
         file = io.BytesIO()
-        _CloudPickler(file).dump(cls)
+        _CodePickler(file, copies=True).dump(cls)
         return file.getvalue()
     # The class holds something like a lock: it is found by its name, or not at all.
     except Exception:  # noqa: BLE001

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from millstream._client import Client
 from millstream._code_download import download_bundle
+from millstream._html import mimebundle
 from millstream._kept import report_html
 from millstream._reader import RunHistory
 from millstream._remote_details import ActionDetails
@@ -52,6 +53,9 @@ class Action(Shown):
 
     def __repr__(self) -> str:
         return f"<Action {self.name} of {self.run_name}: {self.task_name}, {self.phase}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(repr(self), self._details.html)
 
     @property
     def name(self) -> str:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Self, cast
 from millstream import _values
 from millstream._client import Client
 from millstream._failures import exception_of
+from millstream._html import action_html, mimebundle
 from millstream._known import known_task
 from millstream._outputs import ActionOutputs, decoded, outputs_of
 from millstream._reader import RunHistory, follow_run, read_run
@@ -80,6 +81,13 @@ class ActionDetails(Shown):
 
     def __repr__(self) -> str:
         return f"<ActionDetails {self.name} of {self.run_name}: {self.task_name}, {self.phase}>"
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(repr(self), self.html)
+
+    def html(self) -> str:
+        """Return it as a piece of HTML, for notebooks."""
+        return action_html(self._run, self._ordinal)
 
     # -------------------------------------------------------------- what it is
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
+from millstream._html import mimebundle, values_html
 from millstream._views import Json
 from millstream.models import ActionPhase
 from millstream_events.phases import Phase
@@ -136,6 +137,9 @@ class ActionInputs(UserDict[str, Any], Shown):
     def to_dict(self) -> dict[str, Any]:
         """Return the inputs as a plain dict."""
         return dict(self.data)
+
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(repr(self), lambda: values_html(self.data, "input"))
 
 
 def time_of(unix_ns: int) -> datetime:

@@ -13,10 +13,12 @@ import msgspec
 
 from millstream._client import Client, Sink
 from millstream._failures import exception_of
+from millstream._html import mimebundle, run_html
 from millstream._init import installation
 from millstream._kept import report_html
 from millstream._known import known_task
 from millstream._latency import PhaseLatency, phase_latencies
+from millstream._notebook import Progress, shows_progress
 from millstream._outputs import ActionOutputs, decoded, outputs_of
 from millstream._reader import follow_run, read_birth, resolve_run
 from millstream._remote_index import RunFilter, index_of
@@ -62,6 +64,7 @@ class _Forms(Generic[P, R]):
         self.__doc__ = plain.__doc__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        __tracebackhide__ = True
         return self._plain(*args, **kwargs)
 
 
@@ -141,6 +144,12 @@ class Run(RunReads, Generic[R]):
     def __repr__(self) -> str:
         return f"<Run {self.name}>"
 
+    def _repr_mimebundle_(self, **_: object) -> dict[str, str]:
+        return mimebundle(
+            repr(self),
+            lambda: run_html(background.run(self._state(), name="Run"), self.name),
+        )
+
     # -------------------------------------------------------------- where it stands
 
     @property
@@ -197,22 +206,25 @@ class Run(RunReads, Generic[R]):
         Ctrl-C ends the waiting, not the run.
 
         Args:
-            quiet: Accepted for Flyte's sake: nothing is printed in any case.
+            quiet: In a notebook, show no progress; elsewhere there is none to show.
             wait_for: `running`: only until an action of it was given to a worker.
         """
-        del quiet
         if wait_for == "running":
             background.run(self._running(), name="Run.wait")
         else:
+            if not quiet and self._known() is None and shows_progress():
+                refuse_here("Run.wait")
+                Progress(self._client, self.id, self.name).wait(self._watched())
             self._end("Run.wait")
 
     async def _wait_aio(
         self, quiet: bool = False, wait_for: Literal["terminal", "running"] = "terminal"
     ) -> None:
-        del quiet
         if wait_for == "running":
             await background.join(self._running())
         else:
+            if not quiet and self._known() is None and shows_progress():
+                await Progress(self._client, self.id, self.name).wait_aio(self._watched())
             await self._end_aio()
 
     wait = Both(_wait_plain, _wait_aio)
@@ -251,9 +263,11 @@ class Run(RunReads, Generic[R]):
         Raises:
             BaseRuntimeError: What a parent that awaits the task would have got.
         """
+        __tracebackhide__ = True
         return self._result(self._carried(self._end("Run.result")))
 
     async def _result_aio(self) -> R:
+        __tracebackhide__ = True
         return self._result(await self._carried_aio(await self._end_aio()))
 
     result = Both(_result_plain, _result_aio)
@@ -267,9 +281,11 @@ class Run(RunReads, Generic[R]):
         Raises:
             BaseRuntimeError: What a parent that awaits the task would have got.
         """
+        __tracebackhide__ = True
         return outputs_of(self._task, self._result_plain())
 
     async def _outputs_aio(self) -> ActionOutputs:
+        __tracebackhide__ = True
         return outputs_of(self._task, await self._result_aio())
 
     outputs = Both(_outputs_plain, _outputs_aio)

@@ -193,10 +193,26 @@ def _code_of(
     if ref.module == "__main__":
         script = main_script()
         by_name = by_name and script is not None and script.is_relative_to(root)
+        if not by_name:
+            _check_pickles(options, ref)
         ref = msgspec.structs.replace(ref, module=main_module() or "__main__")
     elif by_name and bundle is not None:
         _check_packed(place, ref)
     return _Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
+
+
+def _check_pickles(options: RunOptions, ref: TaskRef) -> None:
+    """Refuse what only a pickle can carry where pickles are not wanted.
+
+    Raises:
+        CodeBundleError: The task is written in a notebook or a REPL.
+    """
+    has_file = getattr(sys.modules.get("__main__"), "__file__", None) is not None
+    if options.interactive_mode is False and not has_file:
+        raise CodeBundleError(
+            f"interactive_mode=False sends code as files, and {ref.name} is written in a "
+            f"notebook or a REPL; move it into a module, or leave interactive_mode out"
+        )
 
 
 def _pickled(ref: TaskRef, task: Task[..., Any], bundle: Bundle | None) -> _Code:

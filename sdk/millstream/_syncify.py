@@ -73,6 +73,7 @@ class BackgroundLoop:
         Raises:
             WouldDeadlockError: Called on the background loop itself.
         """
+        __tracebackhide__ = True
         if self.here:
             coroutine.close()
             raise WouldDeadlockError(
@@ -119,6 +120,7 @@ class Syncified(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Wait for the result in the calling thread."""
+        __tracebackhide__ = True
         return background.run(self._function(*args, **kwargs), name=_name_of(self._function))
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:

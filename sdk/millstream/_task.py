@@ -32,6 +32,7 @@ from millstream._nearest import unknown_name
 from millstream._pickled_version import pickled_version
 from millstream._pickling import MAIN_MODULES
 from millstream._pool import Pool
+from millstream._reloads import follow_reloads
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, RetryStrategy, TimeoutRequest, retry_of
 from millstream._settings import TaskSettings
@@ -78,6 +79,7 @@ class Task(Generic[P, R]):
         *,
         docs: Documentation | None = None,
     ) -> None:
+        follow_reloads(Task)
         self.func = function
         self.environment = environment
         self.settings = settings
