@@ -223,7 +223,6 @@ def durability_of(server_name: str) -> Durability:
     return "process"
 
 
-@functools.cache
 def server_environment() -> dict[str, str]:
     """Return the environment variables that a server on a machine shared with us is given.
 
@@ -236,6 +235,7 @@ def server_environment() -> dict[str, str]:
     return {"GOMAXPROCS": str(max(1, (os.cpu_count() or 1) // 2))}
 
 
+@functools.cache
 def find_nats_server() -> str:
     """Return the path of a nats-server that is new enough.
 
