@@ -227,7 +227,8 @@ async def test_a_killed_root_is_replaced(rig: Any, bundle: Path) -> None:
 async def test_workers_started_by_exec_do_the_same(
     make_rig: Callable[..., Any], bundle: Path, tmp_path: Path
 ) -> None:
-    before = psutil.Process().children(recursive=True)
+    # Those of the test before may still be on their way out.
+    before = set(psutil.Process().children(recursive=True))
     rig = make_rig(tmp_path, fork=False)
     await rig.fleet.start()
     try:
@@ -243,4 +244,4 @@ async def test_workers_started_by_exec_do_the_same(
     finally:
         await rig.fleet.close()
     assert rig.exits[other].reason == "the agent ends"
-    assert psutil.Process().children(recursive=True) == before
+    assert set(psutil.Process().children(recursive=True)) <= before
