@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.deployed import DeployedTask, DeployedTrigger
 from millstream_events.queues import QueueSettings
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Value
 
@@ -140,6 +141,37 @@ class AnnotateRun(msgspec.Struct, frozen=True, array_like=True, tag=40):
     who: str = ""
 
 
+class DeployTask(msgspec.Struct, frozen=True, array_like=True, tag=60):
+    """Register a version of a task, with its triggers. Answered by `Accepted`, without a run.
+
+    The same version again is accepted if it is the same in everything, and changes the triggers.
+    """
+
+    command: bytes
+    deployed: DeployedTask
+    triggers: tuple[DeployedTrigger, ...] = ()
+    who: str = ""
+
+
+class SwitchTrigger(msgspec.Struct, frozen=True, array_like=True, tag=61):
+    """Activate, deactivate or delete a trigger. Answered by `Accepted`, without a run."""
+
+    command: bytes
+    #: `deployed.trigger_key`.
+    trigger: str
+    active: bool = True
+    deleted: bool = False
+    who: str = ""
+
+
+class DeployTrigger(msgspec.Struct, frozen=True, array_like=True, tag=62):
+    """Add a trigger to a task that is deployed. Answered by `Accepted`, without a run."""
+
+    command: bytes
+    defined: DeployedTrigger
+    who: str = ""
+
+
 Command: TypeAlias = (
     SubmitRun
     | WatchRun
@@ -153,6 +185,9 @@ Command: TypeAlias = (
     | ConfigureQueue
     | DeleteQueue
     | AnnotateRun
+    | DeployTask
+    | SwitchTrigger
+    | DeployTrigger
 )
 
 
@@ -261,5 +296,8 @@ REJECT_CODES: Final = (
     "queue-draining",  # it takes no new runs
     "no-such-queue",
     "already-ended",  # the condition has another answer, or none will be taken any more
+    "no-such-task",  # none was deployed under that name, or not in that version
+    "no-such-trigger",
+    "version-taken",  # the same version of a task with other content
     "invalid",
 )

@@ -26,6 +26,7 @@ from millstream_events import model as m
 from millstream_events.codec import OpaqueFrame, decode_frame
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold_actions import Place, apply_to_action, count_terminal
+from millstream_events.fold_deployed import DEPLOYED_RULES, note_firing
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import TERMINAL_PHASES, State
 from millstream_events.ports import LogEntry
@@ -192,6 +193,9 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     run.open_actions = 1
     if event.name:
         place.shard.names[name_key(event.project, event.name)] = run.id
+    if event.fired is not None:
+        run.fired = event.fired
+        note_firing(place.shard, event.fired, run.id)
     return True
 
 
@@ -471,4 +475,5 @@ _SHARD_RULES: Final[Mapping[type[m.Event], Callable[[ShardState, Any], bool]]] =
     m.FeatureBarrier: _feature_barrier,
     m.CommandRejected: _command_rejected,
     m.RunArchived: _run_archived,
+    **DEPLOYED_RULES,
 }

@@ -12,12 +12,14 @@ from typing import Final, TypeAlias
 import msgspec
 
 from millstream_events.conditions import ConditionExtras
+from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Usage, Value
 
 #: A frame never holds more: a larger tick makes several frames of the same run.
 FRAME_EVENTS_MAX: Final = 512
 FRAME_BYTES_MAX: Final = 256 * 1024
 FRAME_FORMAT: Final = 1
+CHAIN_START: Final = bytes(16)
 
 
 class _Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
@@ -60,6 +62,8 @@ class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
     context: tuple[tuple[str, str], ...] = ()
     #: Run-wide settings by name, sorted; see `state.RunState.setting`.
     settings: tuple[tuple[str, str], ...] = ()
+    #: A trigger started it; moves the trigger's clock in the same event, so none fires twice.
+    fired: Firing | None = None
 
 
 class RunPaused(_Fact, frozen=True, array_like=True, tag=2):
@@ -434,44 +438,48 @@ class RunArchived(_Fact, frozen=True, array_like=True, tag=62):
     rev: int = 0
 
 
+class TaskDeployed(_Fact, frozen=True, array_like=True, tag=70):
+    """A version of a task is there to be called by its name."""
+
+    deployed: DeployedTask | None = None
+    who: str = ""
+    at_ms: int = 0
+
+
+class TriggerDeployed(_Fact, frozen=True, array_like=True, tag=71):
+    """A trigger is there; nothing that was due before `at_ms` (Unix time) ever fires."""
+
+    defined: DeployedTrigger | None = None
+    at_ms: int = 0
+
+
+class TriggerSwitched(_Fact, frozen=True, array_like=True, tag=72):
+    """A trigger, named by `deployed.trigger_key`, was activated, deactivated or deleted."""
+
+    trigger: str = ""
+    active: bool = False
+    deleted: bool = False
+    who: str = ""
+    at_ms: int = 0
+
+
 RunEvent: TypeAlias = (
     RunCreated | RunPaused | RunResumed | RunAbortRequested | RunFinished | RunAnnotated
 )
 ActionEvent: TypeAlias = (
-    ActionRequested
-    | ActionHeld
-    | CacheHit
-    | ActionRecovered
-    | AttemptDispatched
-    | AttemptStarted
-    | AttemptSucceeded
-    | AttemptFailed
-    | AttemptLost
-    | AttemptParked
-    | AttemptEvicted
-    | RetryScheduled
-    | ActionFinished
-    | ActionAbortRequested
-    | TraceRecorded
-    | ConditionOpened
-    | ConditionSignalled
-    | TimerSet
-    | TimerFired
-    | GroupOpened
-    | GroupClosed
-    | DivergenceDetected
-    | ChildRunLinked
-    | ChildRunFinished
-    | StreamItem
-    | AttemptReturned
+    ActionRequested | ActionHeld | CacheHit | ActionRecovered | AttemptDispatched
+    | AttemptStarted | AttemptSucceeded | AttemptFailed | AttemptLost | AttemptParked
+    | AttemptEvicted | RetryScheduled | ActionFinished | ActionAbortRequested | TraceRecorded
+    | ConditionOpened | ConditionSignalled | TimerSet | TimerFired | GroupOpened | GroupClosed
+    | DivergenceDetected | ChildRunLinked | ChildRunFinished | StreamItem | AttemptReturned
     | CacheReserved
-)
+)  # fmt: skip
 ShardEvent: TypeAlias = (
-    LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained
-    | InboxConsumed | FeatureBarrier | CommandRejected | RunArchived
+    LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained | RunArchived
+    | InboxConsumed | FeatureBarrier | CommandRejected | TaskDeployed | TriggerDeployed
+    | TriggerSwitched
 )  # fmt: skip
 Event: TypeAlias = RunEvent | ActionEvent | ShardEvent
-
 ACTION_KINDS: Final = ("task", "trace", "condition", "timer", "map", "graph", "childrun")
 
 
@@ -490,6 +498,3 @@ class Frame(msgspec.Struct, frozen=True, array_like=True):
     #: `chain_hash` of this run's frame before, or 16 zero bytes.
     prev: bytes
     events: tuple[Event, ...]
-
-
-CHAIN_START: Final = bytes(16)

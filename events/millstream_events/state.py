@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
 from millstream_events.model import CHAIN_START
 from millstream_events.phases import PHASE_OF, Phase, State
 from millstream_events.values import (
@@ -199,6 +200,8 @@ class RunState(msgspec.Struct, array_like=True):
     quarantine: str = ""
     #: Settings of the whole run that its client chose, by name.
     settings: tuple[tuple[str, str], ...] = ()
+    #: The trigger that started it.
+    fired: Firing | None = None
 
     def setting(self, name: str) -> str:
         """Return a setting of the whole run; empty when it was not given."""
@@ -257,6 +260,29 @@ class AgentRecord(msgspec.Struct, array_like=True):
     present: bool = True
 
 
+class DeployedVersion(msgspec.Struct, array_like=True):
+    """A deployed version of a task, and when it came."""
+
+    task: DeployedTask
+    who: str
+    deployed_ms: int
+
+
+class TriggerState(msgspec.Struct, array_like=True):
+    """A trigger, and where its clock stands."""
+
+    trigger: DeployedTrigger
+    active: bool
+    deployed_ms: int
+    #: When it became active, from which intervals count; Unix ms.
+    since_ms: int
+    #: Nothing that was due then or before fires any more; Unix ms.
+    cursor_ms: int
+    #: When it was due last, and the run that it started; 0: never.
+    fired_ms: int = 0
+    fired_run: str = ""
+
+
 class ShardState(msgspec.Struct, array_like=True):
     """Everything that one shard's log says."""
 
@@ -290,6 +316,10 @@ class ShardState(msgspec.Struct, array_like=True):
     flights: dict[bytes, Flight] = {}
     #: The highest revision of any reservation.
     flight_revision: int = 0
+    #: By `deployed.task_key`; oldest version first.
+    tasks: dict[str, list[DeployedVersion]] = {}
+    #: By `deployed.trigger_key`.
+    triggers: dict[str, TriggerState] = {}
 
 
 # Maps keep the order of the log, so plain encoding is canonical.

@@ -33,8 +33,16 @@ class Blob(msgspec.Struct, frozen=True, array_like=True, tag=1):
 Value: TypeAlias = Inline | Blob
 
 
+class DeployedAs(msgspec.Struct, frozen=True, array_like=True):
+    """Which deployed version a reference leads to."""
+
+    version: str
+    #: Digest of the version's own code; empty: importable everywhere.
+    bundle: bytes = b""
+
+
 class TaskRef(msgspec.Struct, frozen=True, array_like=True):
-    """Which function an action runs; the code itself is in the run's bundle."""
+    """Which function an action runs; the code itself is in the run's bundle, or in its own."""
 
     #: `<environment>.<function>`: the name that people see.
     name: str
@@ -45,6 +53,8 @@ class TaskRef(msgspec.Struct, frozen=True, array_like=True):
     identity: bytes = b""
     #: Blob with the cloudpickled task, for a REPL or a notebook; else empty.
     pickled: Digest | None = None
+    #: The task was called as a deployed one, or by one: its code is not the run's.
+    deployed: DeployedAs | None = None
 
 
 class Backoff(msgspec.Struct, frozen=True, array_like=True):

@@ -62,6 +62,9 @@ def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns:
         return False  # An earlier attempt may have made the same call.
     if work.recovers or work.limited:
         return False  # An earlier run may have; a queue's limit holds for every line of user code.
+    bundle = bundle_of(work, call)
+    if bundle and bundle != work.bundle and bundle not in state.bundles:
+        return False
     policy = call.policy or DEFAULT_POLICY
     if call.cache_key or policy.worker == WORKER_ALONE or not _anywhere(policy):
         return False
@@ -87,7 +90,7 @@ def begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int
         token,
         call.task,
         call.inputs,
-        above.bundle,
+        bundle_of(above, call),
         call.policy,
         project=above.project,
         domain=above.domain,
@@ -107,6 +110,11 @@ def begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int
     state.hold(attempt)
     state.enqueue(attempt, now_ns)
     return msgspec.structs.replace(call, eager=token, generation=credit.generation)
+
+
+def bundle_of(parent: Work, call: StartAction) -> bytes:
+    """Return the digest of the code that the child of `call` needs."""
+    return parent.bundle if call.task.deployed is None else call.task.deployed.bundle
 
 
 def may_wait(state: AgentState, now_ns: int) -> bool:

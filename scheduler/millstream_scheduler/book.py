@@ -12,6 +12,7 @@ from millstream_events.ids import Digest, Token, token_of
 from millstream_events.phases import State
 from millstream_events.queues import queues_of
 from millstream_events.reports import JournalEntry
+from millstream_events.schedules import next_after
 from millstream_events.state import ActionState, RunState, ShardState, flight_key
 from millstream_events.values import Selector
 from millstream_scheduler.config import SchedulerConfig
@@ -257,6 +258,15 @@ class Book:
             due = action.requested_ns // 1_000_000 + action.rules.deadline_ms
             self.timers.add(Due(due, "deadline", run.id, ordinal))
 
+    def watch_trigger(self, key: str) -> None:
+        """Set the timer of a trigger's next firing, also of one that was missed."""
+        state = self.state.triggers[key]
+        if not state.active or state.trigger.schedule is None:
+            return
+        due_ms = next_after(state.trigger.schedule, state.cursor_ms, state.since_ms)
+        if due_ms:
+            self.timers.add(Due(due_ms, "trigger", key))
+
     def close_run(self, run: RunState) -> None:
         """Let go of what was kept for a run that is over."""
         self.queues.forget_run(run)
@@ -294,6 +304,8 @@ def rebuild(
             _rebuild_run(book, run)
     for key, waiting in book.waiting.items():
         book.waiting[key] = dict.fromkeys(sorted(waiting, key=lambda each: _asked(state, each)))
+    for trigger in state.triggers:
+        book.watch_trigger(trigger)
     return book
 
 

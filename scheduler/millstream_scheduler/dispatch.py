@@ -8,7 +8,7 @@ from millstream_events.phases import State
 from millstream_events.reports import CHECKPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Value
-from millstream_scheduler.assign import assign
+from millstream_scheduler.assign import assign, bundle_of
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.placement import Seat, choose, matches
@@ -111,7 +111,7 @@ def _still_ready(run: RunState, ready: Ready) -> bool:
 def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -> None:
     action = run.actions[ordinal]
     parent_agent = run.actions[action.parent].agent if ordinal else ""
-    seat = choose(offers, run.bundle, parent_agent)
+    seat = choose(offers, bundle_of(run, action), parent_agent)
     assert seat is not None, (run.id, ordinal)
     token = turn.book.new_token()
     assign(turn, run, ordinal, seat, token)
@@ -147,7 +147,7 @@ def work_of(
         action.token,
         action.task,
         action.inputs,
-        run.bundle,
+        bundle_of(run, action),
         action.policy,
         entries,
         following,
@@ -156,7 +156,7 @@ def work_of(
         run.name,
         action.group,
         run.context,
-        run.created_ns // 1_000_000,
+        run.created_ns // 1_000_000 if run.fired is None else run.fired.at_ms,
         reuses(run.origin),
         queue_name(run, 0) != "",
         _left_behind(action),

@@ -31,6 +31,7 @@ from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.caching import in_force, look_up, resume
 from millstream_scheduler.conditions import signal
+from millstream_scheduler.hear_deploys import DEPLOYS, hear_deploy
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
 from millstream_scheduler.queues import FULL_RETRY_MS
@@ -68,6 +69,13 @@ def hear_commands(
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
             _submit(turn, batch.sender, command, overloaded=overloaded, sources=sources)
+        elif isinstance(command, DEPLOYS):
+            refusal = hear_deploy(turn, command)
+            if refusal is None:
+                accepted = Accepted(command.command, "", turn.state.rev)
+                turn.effects.clients_durable[batch.sender].append(accepted)
+            else:
+                _refuse(turn, batch.sender, command, *refusal)
         elif isinstance(command, DescribeShard):
             _describe(turn, batch.sender, command, node)
         else:

@@ -24,6 +24,7 @@ from millstream_events.state import RunState
 from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.caching import in_force, look_up
+from millstream_scheduler.lookups import look_up_deployed
 from millstream_scheduler.outcomes import abort_action, release_to_parent
 from millstream_scheduler.queues import FULL_RETRY_MS, queue_name
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
@@ -76,6 +77,9 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         text = f"the call takes {size_bytes} bytes in the log; the limit is {PAYLOAD_BYTES_MAX}"
         refusal = Refuse(run.id, request.token, request.id, "too-large", text)
         turn.order_now(agent, refusal)
+        return
+    if request.kind == "lookup":
+        look_up_deployed(turn, agent, run, caller_ordinal, request)
         return
     if len(run.actions) >= turn.book.config.run_actions_max:
         limit = turn.book.config.run_actions_max

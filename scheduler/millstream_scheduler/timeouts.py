@@ -22,6 +22,7 @@ from millstream_scheduler.outcomes import (
 )
 from millstream_scheduler.placement import describe, matches
 from millstream_scheduler.timers import Due
+from millstream_scheduler.triggers import fire_trigger
 from millstream_scheduler.turn import Turn
 
 #: Timers that one tick fires at most; the rest waits for the next tick.
@@ -35,6 +36,9 @@ _NOT_STARTED_MS: Final = 50
 def fire_timers(turn: Turn) -> None:
     """Fire what is due."""
     for due in turn.book.timers.take(turn.now_ms, entries_max=FIRED_MAX):
+        if due.what == "trigger":
+            fire_trigger(turn, due)
+            continue
         run = turn.state.runs.get(due.run)
         if run is None or not run.decidable or due.action >= len(run.actions):
             continue

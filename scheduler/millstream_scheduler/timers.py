@@ -12,8 +12,10 @@ class Due(msgspec.Struct, frozen=True, order=True):
     """One entry."""
 
     at_ms: int
-    #: backoff, timer, condition, webhook, queued, runtime, deadline, run-deadline or grace.
+    #: backoff, timer, condition, webhook, queued, runtime, deadline, run-deadline, grace or
+    #: trigger.
     what: str
+    #: Id of the run; of a trigger its key (`deployed.trigger_key`).
     run: str
     action: int = 0
     #: Attempt that it is about; an entry of an earlier attempt is stale.

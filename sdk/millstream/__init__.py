@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from millstream._checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
     from millstream._condition import ConditionWebhook, new_condition
     from millstream._custom_context import custom_context, get_custom_context
+    from millstream._deploy import Deployment, deploy
     from millstream._devices import (
         AMD_GPU,
         APPLE_SILICON,
@@ -87,6 +88,7 @@ __all__ = [
     "Checkpoint",
     "ConditionWebhook",
     "Cron",
+    "Deployment",
     "Device",
     "DeviceClass",
     "Documentation",
@@ -123,6 +125,7 @@ __all__ = [
     "current_domain",
     "current_project",
     "custom_context",
+    "deploy",
     "durable",
     "errors",
     "extend",
@@ -172,6 +175,7 @@ _HOMES: Final = {
     "Checkpoint": "_checkpoint",
     "ConditionWebhook": "_condition",
     "Cron": "_trigger",
+    "Deployment": "_deploy",
     "Device": "_devices",
     "DeviceClass": "_devices",
     "Documentation": "_documentation",
@@ -208,6 +212,7 @@ _HOMES: Final = {
     "current_domain": "_init",
     "current_project": "_init",
     "custom_context": "_custom_context",
+    "deploy": "_deploy",
     "durable": "durable",
     "errors": "errors",
     "extend": "extend",

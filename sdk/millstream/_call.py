@@ -243,14 +243,22 @@ async def _with_code(context: ActionContext, request: Request) -> TaskRef:
     """
     task = request.callee
     if task.by_name:
-        return request.task
+        return _deployed_like(context, request.task)
     storing = _stored_code.get(task)
     if storing is None or storing.get_loop() is not context.loop or _failed(storing):
         storing = context.loop.create_task(_store_code(context, task))
         _stored_code[task] = storing
     # Shielded: other calls of the same task wait for it too.
     pickled = await asyncio.shield(storing)
-    return msgspec.structs.replace(request.task, module="", pickled=pickled)
+    ref = msgspec.structs.replace(request.task, module="", pickled=pickled)
+    return _deployed_like(context, ref)
+
+
+def _deployed_like(context: ActionContext, ref: TaskRef) -> TaskRef:
+    """Return `ref` with the caller's own code: what a deployed task calls runs with it too."""
+    if context.task.deployed is None or ref.deployed is not None:
+        return ref
+    return msgspec.structs.replace(ref, deployed=context.task.deployed)
 
 
 async def _store_code(context: ActionContext, task: CalledTask) -> Digest:

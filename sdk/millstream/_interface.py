@@ -144,7 +144,7 @@ class Interface:
             elif parameter.kind is _VAR_KEYWORD:
                 is_open = isinstance(hint, typing.ParamSpecKwargs)
                 hint = dict[str, hint] if not is_open else dict  # type: ignore[valid-type]  # built at run time
-            elif parameter.default is None:
+            elif parameter.default is None and hint is not Any:
                 # `x: int = None` is common, and nothing but a type checker minds.
                 hint = Union[hint, None]  # noqa: UP007 - `|` fails for a string
             found.append((parameter.name, shape_of(hint)))

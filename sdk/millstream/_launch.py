@@ -9,16 +9,21 @@ import asyncio
 import concurrent.futures
 import functools
 import os
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast, get_args
+
+import msgspec
 
 from millstream import _rerun
 from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
 from millstream._logger import LogFormat
+from millstream._remote_task import LazyEntity, TaskDetails
+from millstream._remote_trigger import SavedCall, Trigger, saved_call
 from millstream._retry import duration_ms
 from millstream._run import Run, refuse_here, sink_of
 from millstream._run_options import (
@@ -37,7 +42,7 @@ from millstream._run_options import (
 from millstream._submit import Submission, needs_uploads, prepare, store_uploads
 from millstream._syncify import Syncified, background, syncify
 from millstream._task import Task
-from millstream.errors import InitializationError, ResourceExhaustedError
+from millstream.errors import InitializationError, RemoteTaskUsageError, ResourceExhaustedError
 from millstream.notify import NamedRule, Notification, notices_of
 from millstream_events.commands import Accepted, RunReleased
 from millstream_events.errors import RejectedError
@@ -70,6 +75,12 @@ class Runner:
             ClusterNotReachedError: No cluster.
         """
         refuse_here("run")
+        deployed: object = task
+        if isinstance(deployed, Trigger):
+            saved = saved_call(deployed, _by_name(args, kwargs), time.time_ns() // 1_000_000)
+            return self._saved(background.run(saved, name="run"))
+        if isinstance(deployed, LazyEntity):
+            task = cast("Task[P, R]", deployed.fetch())
         place, mode = self._check(task)
         client = place.opened(mode)
         if client is None:
@@ -94,6 +105,15 @@ class Runner:
 
     async def aio(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Start a run, awaited on any event loop; errors as those of the plain form."""
+        deployed: object = task
+        if isinstance(deployed, Trigger):
+            found = saved_call(deployed, _by_name(args, kwargs), time.time_ns() // 1_000_000)
+            saved = await background.join(found)
+            return cast(
+                "Run[R]", await self._with(saved).aio(cast("Any", saved.task), **saved.inputs)
+            )
+        if isinstance(deployed, LazyEntity):
+            task = cast("Task[P, R]", await deployed.look_up())
         place, mode = self._check(task)
         client = place.opened(mode)
         if client is None:
@@ -115,8 +135,23 @@ class Runner:
                 raise
         return run
 
+    def _saved(self, saved: SavedCall) -> Run[Any]:
+        return self._with(saved)(cast("Any", saved.task), **saved.inputs)
+
+    def _with(self, saved: SavedCall) -> "Runner":
+        """Return a runner with a trigger's settings below its own."""
+        own = self._options
+        return Runner(
+            msgspec.structs.replace(
+                own,
+                labels={**saved.labels, **own.labels},
+                custom_context={**saved.custom_context, **own.custom_context},
+                overwrite_cache=own.overwrite_cache or saved.overwrite_cache,
+            )
+        )
+
     def _check(self, task: object) -> tuple[Installation, str]:
-        if not isinstance(task, Task):
+        if not isinstance(task, (Task, TaskDetails)):
             raise TypeError(f"run() takes a task, made with `@env.task`, not {task!r}")
         loading = os.environ.get(_LOADING_VARIABLE)
         if loading:
@@ -125,7 +160,12 @@ class Runner:
                 f'call below `if __name__ == "__main__":`'
             )
         place = installation()
-        return place, self._options.mode or place.settings.mode
+        mode = self._options.mode or place.settings.mode
+        if mode == "local" and isinstance(task, TaskDetails):
+            raise RemoteTaskUsageError(
+                f"the deployed task {task.name} cannot be run in local mode, only on a cluster"
+            )
+        return place, mode
 
     def _made(
         self,
@@ -138,6 +178,20 @@ class Runner:
         # Under a known name this may be another run than the one asked for: the first one.
         name = submission.command.name
         return Run(client, answer.run, name=name, task=task, released=released)
+
+
+def _by_name(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the inputs that are to replace those of a trigger.
+
+    Raises:
+        ValueError: Some are given by position.
+    """
+    if args:
+        raise ValueError(
+            "Trigger inputs can only be overridden by keyword (run(trigger, x=1)): every input "
+            "left out keeps the value the trigger was deployed with"
+        )
+    return kwargs
 
 
 def _send(

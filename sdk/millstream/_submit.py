@@ -52,7 +52,9 @@ class Submission(NamedTuple):
     sink: Sink
 
 
-class _Code(NamedTuple):
+class Code(NamedTuple):
+    """How a task is found where it runs, and what has to travel there."""
+
     ref: TaskRef
     bundle: Bundle | None
     pickled: bytes | None
@@ -77,7 +79,7 @@ def prepare(
     raw, context = _places(place, options, run)
     with submitted_to(Submitting(raw, is_local=not client.ships_code)):
         request = encode_call(task, args, kwargs, "")
-    code = _code_of(place, client, options, task)
+    code = code_of(place, options, task, ships_code=client.ships_code)
     uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
     inputs: Value | None = None
     if request.content is not None:
@@ -88,6 +90,8 @@ def prepare(
     policy = policy_with(request.policy, options, links_here(place, options, task, run))
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
+    if code.ref.deployed is not None:
+        digest = code.ref.deployed.bundle
     command = SubmitRun(
         command=new_command_id(),
         run=run,
@@ -179,14 +183,16 @@ def policy_with(policy: Policy, options: RunOptions, links: tuple[LinkValue, ...
     return msgspec.structs.replace(policy, **changes) if changes else policy
 
 
-def _code_of(
-    place: Installation, client: Client, options: RunOptions, task: Task[..., Any]
-) -> _Code:
+def code_of(
+    place: Installation, options: RunOptions, task: Task[..., Any], *, ships_code: bool
+) -> Code:
     """Return how the task is found again where it runs, and the code that has to travel."""
     ref = task.ref()
+    if ref.deployed is not None:
+        return Code(ref, None, None)  # It brings its own.
     by_name = _found_by_name(ref, task) and not options.interactive_mode
-    if not client.ships_code:
-        return _Code(ref, None, None) if by_name else _pickled(ref, task, None)
+    if not ships_code:
+        return Code(ref, None, None) if by_name else _pickled(ref, task, None)
     style = options.copy_style or place.settings.copy_style
     root = place.code_root
     bundle = None if style == "none" else place.bundles.bundle(root, copy_style=style)
@@ -198,7 +204,7 @@ def _code_of(
         ref = msgspec.structs.replace(ref, module=main_module() or "__main__")
     elif by_name and bundle is not None:
         _check_packed(place, ref)
-    return _Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
+    return Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
 
 
 def _check_pickles(options: RunOptions, ref: TaskRef) -> None:
@@ -215,13 +221,13 @@ def _check_pickles(options: RunOptions, ref: TaskRef) -> None:
         )
 
 
-def _pickled(ref: TaskRef, task: Task[..., Any], bundle: Bundle | None) -> _Code:
+def _pickled(ref: TaskRef, task: Task[..., Any], bundle: Bundle | None) -> Code:
     function = task.func
     assert isinstance(function, FunctionType), function
     content = pickle_task(task, function)
     # An empty module says that the name leads nowhere outside of this process.
     ref = msgspec.structs.replace(ref, module="", pickled=digest_of(content))
-    return _Code(ref, bundle, content)
+    return Code(ref, bundle, content)
 
 
 def _found_by_name(ref: TaskRef, task: Task[..., Any]) -> bool:

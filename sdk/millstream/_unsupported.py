@@ -41,7 +41,6 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, str]]] = {
     "reusable": ("MS2003", "workers are warm always"),
     "interruptible": ("MS2004", "no node is told apart as interruptible"),
     "service_account": ("MS2005", "tasks run under the account of their pool"),
-    "triggers": ("MS2008", "nothing fires; start runs yourself"),
     "produces_artifacts": ("MS2009", "no artifacts are recorded"),
     "gpu": ("MS2010", "accelerators are not scheduled; select a pool with `pool=`"),
     "disk": ("MS2011", "disk space is neither reserved nor limited"),

@@ -10,6 +10,9 @@ from millstream._remote_details import ActionDetails
 from millstream._remote_project import Project
 from millstream._remote_queue import Queue
 from millstream._remote_records import ActionInputs, TimeFilter
+from millstream._remote_task import LazyEntity, TaskDetails
+from millstream._remote_tasks import Task
+from millstream._remote_trigger import Trigger, TriggerDetails
 from millstream._run import Run
 from millstream._run_reads import RunDetails
 
@@ -19,9 +22,14 @@ __all__ = [
     "ActionInputs",
     "ActionOutputs",
     "Condition",
+    "LazyEntity",
     "Project",
     "Queue",
     "Run",
     "RunDetails",
+    "Task",
+    "TaskDetails",
     "TimeFilter",
+    "Trigger",
+    "TriggerDetails",
 ]

@@ -9,13 +9,29 @@ from log_builder import OTHER, RUN
 from millstream_events import model as m
 from millstream_events.codec import encode_frame
 from millstream_events.conditions import ConditionExtras
+from millstream_events.deployed import (
+    CronSchedule,
+    DeployedTask,
+    DeployedTrigger,
+    Firing,
+    trigger_key,
+)
 from millstream_events.fold import apply, apply_shard
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import ACCEPTS, Phase, State
 from millstream_events.ports import LogEntry
 from millstream_events.state import RunState, ShardState, flight_key
 from millstream_events.subjects import SHARD_KEY
-from millstream_events.values import Blob, ErrorRecord, Inline, Origin, Policy, TaskRef, Usage
+from millstream_events.values import (
+    Blob,
+    DeployedAs,
+    ErrorRecord,
+    Inline,
+    Origin,
+    Policy,
+    TaskRef,
+    Usage,
+)
 
 EVENT_TYPES: tuple[type[m.Event], ...] = m.Event.__args__
 
@@ -36,6 +52,10 @@ _PAIRS = st.sampled_from([(), (("a", "b"),), (("b", ""), ("a", "c"))])
 _PHASES = st.sampled_from(["", "LOST", *Phase])
 
 #: By field name; `phase` and the like are plain strings to msgspec.
+_DEPLOYED = DeployedTask("", "", TaskRef("env.f", deployed=DeployedAs("1", b"b")), Policy())
+_TRIGGER = DeployedTrigger(
+    "nightly", "", "", _DEPLOYED.ref, Policy(), CronSchedule("0 0 * * *"), active=True
+)
 _POOLS: dict[str, st.SearchStrategy[object]] = {
     "cause": st.just(0),
     "source": st.just(b"source"),
@@ -64,6 +84,9 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "features": st.sampled_from([(), ("x", "a")]),
     "expected": st.sampled_from([(), (b"id-1",)]),
     "extras": st.sampled_from([None, ConditionExtras("markdown", "more", 5, "g", "{}")]),
+    "fired": st.sampled_from([None, Firing(trigger_key("", "", "env.f", "nightly"), 9)]),
+    "deployed": st.sampled_from([None, _DEPLOYED]),
+    "defined": st.sampled_from([None, _TRIGGER]),
     "figures": st.sampled_from([(), (("limit_bytes", 5),)]),
 }
 

@@ -17,6 +17,7 @@ from millstream_events.codec import (
     encode_frame,
     split,
 )
+from millstream_events.deployed import DeployedTask, DeployedTrigger
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold import fold_entry
 from millstream_events.model import CHAIN_START, FRAME_FORMAT
@@ -24,7 +25,7 @@ from millstream_events.ports import LogEntry
 from millstream_events.queues import QueueSettings
 from millstream_events.state import ShardState, run_hash
 from millstream_events.subjects import SHARD_KEY
-from millstream_events.values import ErrorRecord, Inline, TaskRef
+from millstream_events.values import ErrorRecord, Inline, Policy, TaskRef
 
 _quick = settings(max_examples=20, deadline=None)
 
@@ -229,6 +230,8 @@ _PARTS = {
     "output": None,
     "value": Inline("msgpack", b"\xc3"),
     "settings": QueueSettings(1, 2, 3, 100, "gpu", draining=True),
+    "deployed": DeployedTask("p", "d", TaskRef("env.f"), Policy()),
+    "defined": DeployedTrigger("t", "p", "d", TaskRef("env.f"), Policy()),
 }
 _SAMPLES = {
     msgspec.inspect.IntType: 7,

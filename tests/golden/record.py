@@ -45,14 +45,23 @@ from log_builder import (  # noqa: E402 -- found by the line above only
 )
 
 from millstream_events import model as m  # noqa: E402
+from millstream_events.deployed import (  # noqa: E402
+    CronSchedule,
+    DeployedTask,
+    DeployedTrigger,
+    Firing,
+    RateSchedule,
+    trigger_key,
+)
 from millstream_events.fold import fold_entry  # noqa: E402
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
-from millstream_events.values import Blob, Origin  # noqa: E402
+from millstream_events.values import Blob, DeployedAs, Origin, TaskRef  # noqa: E402
 
 THIRD = "lo00-00000003-00000003"
 ARCHIVED = "lo00-00000004-00000004"
+FIRED = "lo00-00000005-00000005"
 
 
 def write_log() -> list[LogEntry]:
@@ -64,6 +73,7 @@ def write_log() -> list[LogEntry]:
     log.elect(2)
     _still_open(log)
     _archived(log)
+    _deployed(log)
     return log.entries
 
 
@@ -160,6 +170,28 @@ def _archived(log: LogBuilder) -> None:
     snapshot = m.SnapshotTaken(0, seq=shard.seq, state_hash=state_hash(shard), uri="snap")
     log.frame(SHARD_KEY, [snapshot, m.RunArchived(0, run=ARCHIVED, uri="u", rev=4)])
     log.frame(SHARD_KEY, [m.PoolDrained(0, pool="default", agent="a")])
+
+
+def _deployed(log: LogBuilder) -> None:
+    ref = TaskRef("env.f", "app", "f", b"identity", deployed=DeployedAs("v1", bytes(32)))
+    task = DeployedTask("p", "d", ref, retrying(), OUTPUT, b"body", "f", "env", "Does.")
+    nightly = DeployedTrigger(
+        "nightly", "p", "d", ref, retrying(), CronSchedule("0 0 * * *", "Europe/Berlin"),
+        OUTPUT, "when", labels=(("team", "x"),),
+    )  # fmt: skip
+    often = DeployedTrigger("often", "p", "d", ref, retrying(), RateSchedule(60_000, 5))
+    key = trigger_key("p", "d", "env.f", "nightly")
+    log.frame(
+        SHARD_KEY,
+        [
+            m.TaskDeployed(0, deployed=task, who="me", at_ms=5),
+            m.TriggerDeployed(0, defined=nightly, at_ms=5),
+            m.TriggerDeployed(0, defined=often, at_ms=6),
+            m.TriggerSwitched(0, trigger=key, active=False, who="me", at_ms=7),
+            m.TriggerSwitched(0, trigger=key, active=True, who="me", at_ms=8),
+        ],
+    )
+    log.runs([created(run=FIRED, fired=Firing(key, 90))], key=FIRED)
 
 
 def replayed(entries: list[LogEntry]) -> ShardState:

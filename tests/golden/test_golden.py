@@ -38,6 +38,7 @@ TAGS = {
         "cache_key",
         "context",
         "settings",
+        "fired",
     ),
     2: ("RunPaused", "who", "why"),
     3: ("RunResumed", "who", "why"),
@@ -115,6 +116,9 @@ TAGS = {
     60: ("FeatureBarrier", "feature", "on"),
     61: ("CommandRejected", "command", "code", "by", "reason"),
     62: ("RunArchived", "run", "uri", "digest", "rev"),
+    70: ("TaskDeployed", "deployed", "who", "at_ms"),
+    71: ("TriggerDeployed", "defined", "at_ms"),
+    72: ("TriggerSwitched", "trigger", "active", "deleted", "who", "at_ms"),
 }
 
 

@@ -20,11 +20,11 @@ from millstream.cli.outcome import (
 from millstream_events.errors import MillstreamError
 
 #: Plural, and what is meant by it.
-_NOUNS: Final = ("run", "action", "event", "pool", "condition", "queue")
+_NOUNS: Final = ("run", "action", "event", "pool", "condition", "queue", "task", "trigger")
 _QUEUE_VERBS: Final = {
     "create": "Create a queue.",
-    "update": "Change or drain a queue.",
-    "delete": "Forget the settings of a queue.",
+    "update": "Change or drain a queue, or switch a trigger.",
+    "delete": "Forget the settings of a queue, or a trigger.",
 }
 
 
@@ -47,6 +47,7 @@ def build() -> App:
     app.command("millstream.cli.run:app", name="run", help="Run a task of a file.")
     app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
     app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
+    app.command("millstream.cli.deploy:deploy_file", name="deploy", help="Deploy a file's tasks.")
     app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
     app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
     app.command(
@@ -70,10 +71,12 @@ def build() -> App:
         name=_names("condition"),
         help="Show condition.",
     )
+    _add_deployed(get)
     get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
     for verb, does in _QUEUE_VERBS.items():
         turn = App(name=verb, help=does)
         turn.command(f"millstream.cli.queue:{verb}_queue", name="queue", help=does)
+        _add_trigger(turn, verb)
         app.command(turn)
     signal = App(name="signal", help="Answer what a task asks.")
     target = "millstream.cli.signal:signal_condition"
@@ -88,12 +91,28 @@ def build() -> App:
         target = f"millstream.cli.abort:abort_{noun}"
         abort.command(target, name=_names(noun), help=f"End one {noun}.")
     app.command(abort)
+    _add_parts(app)
+    return app
+
+
+def _add_parts(app: App) -> None:
     start = App(name="start", help="Run one part of an installation in the foreground.")
     for noun in ("nats", "scheduler", "pool"):
         target = f"millstream.cli.start:start_{noun}"
         start.command(target, name=noun, help=f"Run a {noun}.")
     app.command(start)
-    return app
+
+
+def _add_trigger(turn: App, verb: str) -> None:
+    if verb != "create":
+        target = f"millstream.cli.get_task:{verb}_trigger"
+        turn.command(target, name="trigger", help=f"{verb.capitalize()} a trigger.")
+
+
+def _add_deployed(get: App) -> None:
+    for noun in ("task", "trigger"):
+        target = f"millstream.cli.get_task:get_{noun}"
+        get.command(target, name=_names(noun), help=f"Show deployed {noun}s.")
 
 
 def _names(noun: str) -> tuple[str, ...]:

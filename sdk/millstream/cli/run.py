@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,15 +15,17 @@ from millstream._cluster import find_cluster
 from millstream._config import Mode
 from millstream._init import init, installation
 from millstream._launch import Runner, with_runcontext
+from millstream._remote_task import TaskDetails
+from millstream._remote_tasks import Task as RemoteTask
 from millstream._run import Run
 from millstream._task import Task
 from millstream._views import Json, View
 from millstream.cli.arguments import find_target, parameters_of, parse_inputs, split_tail
 from millstream.cli.loading import find_task, load_module, module_at
-from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, UsageError
+from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
 from millstream.cli.reach import place_here
-from millstream.errors import BaseRuntimeError
+from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
 from millstream_events.names import name_flaw
 from millstream_events.phases import SUCCESS_PHASES
@@ -39,9 +42,13 @@ OWN: Final[Mapping[str, bool]] = {
     "--workers": True,
     "--output": True,
     "-o": True,
+    "--version": True,
     "--verbose": False,
     "-v": False,
 }
+#: In place of FILE: TASK is one that was deployed.
+DEPLOYED: Final = "deployed-task"
+_PLACE: Final = ("project", "domain", "version")
 _HELP: Final = ("--help", "-h")
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -64,10 +71,26 @@ def run(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
         # Parsed as it stands, for the help, or for the error about what is missing.
         return _parsed(tokens, ())
     file, task = tokens[target[0]], tokens[target[1]]
-    found = find_task(load_module(Path(file)), task)
+    options = dict(itertools.pairwise(tokens))
+    found = _find(file, task, **{name: options.get(f"--{name}", "") for name in _PLACE})
     parameters = parameters_of(found.func, found.interface.annotations)
     command = split_tail(tokens[target[1] + 1 :], parameters, OWN)
     return _parsed((*tokens[: target[1] + 1], *command.own), command.task)
+
+
+def _find(
+    file: str, task: str, *, project: str, domain: str, version: str
+) -> Task[..., Any] | TaskDetails:
+    if file != DEPLOYED:
+        if version:
+            raise UsageError("--version goes with deployed-task", "a file has but one version")
+        return find_task(load_module(Path(file)), task)
+    try:
+        return RemoteTask.get(
+            task, project or None, domain or None, version or None, "latest"
+        ).fetch()
+    except RemoteTaskNotFoundError as exc:
+        raise NotFoundError(str(exc), "millstream get task") from None
 
 
 def _parsed(own: Sequence[str], task: Sequence[str]) -> int:
@@ -91,15 +114,15 @@ def launch(
     domain: str = "",
     slots: int = 0,
     workers: int = 0,
+    version: str = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
 
-    Parameters of the task are options: --count 3, --fast or --no-fast, lists and models as JSON.
-    Behind TASK, an option that both have is the task's.
+    Parameters of the task are options: --count 3, --no-fast, lists and models as JSON; they win.
 
     Args:
-        file: Python file; imported by its name, not as a script.
+        file: Python file, imported by its name; or deployed-task, for one that was deployed.
         task: Name of the task's function, or ENVIRONMENT.FUNCTION.
         inputs: What follows belongs to the task.
         name: Name of the run, unique inside the project.
@@ -110,12 +133,14 @@ def launch(
         domain: Instead of the configured one.
         slots: Actions at once, if a cluster has to be started.
         workers: Warm workers, if a cluster has to be started.
+        version: Of a deployed task; else the latest.
         common: Options of every command.
     """
     check_names({"--name": name, "--project": project, "--domain": domain})
-    found = find_task(load_module(file), task)
+    found = _find(str(file), task, project=project, domain=domain, version=version)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
-    project_dir, own_root = place_here().project_dir, module_at(file).root
+    project_dir = place_here().project_dir
+    own_root = project_dir if str(file) == DEPLOYED else module_at(file).root
     init(
         root_dir=None if own_root.is_relative_to(project_dir) else own_root,
         slots=slots or None,
@@ -124,13 +149,13 @@ def launch(
     mode: Mode = "local" if local else installation().settings.mode
     context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
     if mode == "local":
-        return _run_here(context.run, found, values, common)
+        return _run_here(context.run, cast("Task[..., Any]", found), values, common)
     embedded = is_embedded()
     if detach and embedded:
         raise ClusterNotReachedError(str(project_dir), "--detach needs one that stays")
     started: Run[Any] | None = None
     try:
-        started = context.run(found, **values)
+        started = context.run(cast("Task[..., Any]", found), **values)
         if not detach:
             wait_for_end(started, follow=follow)
     except KeyboardInterrupt:

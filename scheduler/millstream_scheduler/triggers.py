@@ -1,0 +1,65 @@
+"""Triggers: runs that the leader starts by itself when their time has come.
+
+The run's id follows from the trigger and the time, and the run's first event moves the
+trigger's clock: however often leaders change, a firing becomes one run. Of the firings that
+were missed while nobody led, the latest one is made up for, and no other.
+"""
+
+import hashlib
+
+from millstream_events import model as m
+from millstream_events.deployed import Firing, inputs_at
+from millstream_events.ids import RunId, new_run_id
+from millstream_events.schedules import latest_until, show_utc
+from millstream_events.state import RunState
+from millstream_scheduler.caching import look_up
+from millstream_scheduler.timers import Due
+from millstream_scheduler.turn import Turn
+
+
+def run_of(shard: str, trigger: str, at_ms: int) -> RunId:
+    """Return the id of the run that `trigger` starts at `at_ms`."""
+    drawn = hashlib.blake2b(f"{trigger}\x00{at_ms}".encode(), digest_size=6).digest()
+    bits = int.from_bytes(drawn)
+    return new_run_id(now_ms=at_ms, random_bits=bits, region=shard[:2], shard=shard[2:])
+
+
+def fire_trigger(turn: Turn, due: Due) -> None:
+    """Start the run of the latest firing that is due, if there is one; set the next timer."""
+    state = turn.state.triggers.get(due.run)
+    if state is None or not state.active:
+        return
+    trigger, schedule = state.trigger, state.trigger.schedule
+    if schedule is None:
+        return
+    at_ms = latest_until(schedule, turn.now_ms, state.cursor_ms, state.since_ms)
+    if not at_ms:
+        return  # Changed since the timer was set; what changed it has set another.
+    run_id = run_of(turn.state.shard, due.run, at_ms)
+    if run_id in turn.state.runs:
+        return  # Somebody submitted a run under this very id.
+    run = turn.state.runs[run_id] = RunState(run_id)
+    bundle = b"" if trigger.task.deployed is None else trigger.task.deployed.bundle
+    turn.record(
+        run,
+        m.RunCreated(
+            0,
+            run=run_id,
+            project=trigger.project,
+            domain=trigger.domain,
+            task=trigger.task,
+            inputs=inputs_at(trigger, show_utc(at_ms)),
+            policy=trigger.policy,
+            bundle=bundle,
+            body=hashlib.blake2b(run_id.encode(), digest_size=16).digest(),
+            labels=trigger.labels,
+            who=trigger.who,
+            cache_mode=trigger.cache_mode,
+            cache_key=trigger.cache_key,
+            context=trigger.context,
+            fired=Firing(due.run, at_ms),
+        ),
+    )
+    turn.book.open_run(run)
+    look_up(turn, run, 0)
+    turn.book.watch_trigger(due.run)
