@@ -40,6 +40,10 @@ DIVERGED_IDS_MAX: Final = 100
 
 Post: TypeAlias = Callable[[FromWorker], None]
 
+#: Turns of the loop until what was posted has left the process: the link flushes at the end of
+#: one, and uvloop writes what was flushed at the end of the next.
+_TURNS_TO_WRITE: Final = 2
+
 
 class WorkerController:
     """The controller of one attempt in a worker. On the worker's loop only."""
@@ -227,7 +231,11 @@ class WorkerController:
             self._keeping.pop(number, None)
 
     async def record_trace(self, result: TraceResult) -> None:
-        """Put a finished `trace` step on its way to the log."""
+        """Put a finished `trace` step on its way to the log.
+
+        On return the agent has been told, so that a worker which dies in the very next statement
+        does not lose the step; that it is durable is not waited for.
+        """
         self._asked[result.id] = result.name
         output: Value | None = None
         if result.content is not None:
@@ -246,6 +254,8 @@ class WorkerController:
         )
         if not self._over:
             self._post(ForwardTrace(trace))
+            for _ in range(_TURNS_TO_WRITE):
+                await asyncio.sleep(0)
 
     async def fetch(self, value: Value) -> bytes:
         """Return the content of `value`.

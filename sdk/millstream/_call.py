@@ -45,6 +45,9 @@ R = TypeVar("R")
 #: How often a thread that waits looks whether its attempt has been told to end. Its host ends
 #: its calls then, so this is the net below; and a worker may hold thousands of such threads.
 _CANCEL_LOOK_S: Final = 2.0
+#: Between the names of two executions of the same call or step; more than any count of
+#: identical ones.
+AGAIN: Final = 1 << 32
 
 
 class Scope(NamedTuple):
@@ -206,17 +209,21 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     """Make the call and wait for its outcome. On the host's event loop only."""
     scope = scope_here(context)
     k = occurrence(scope, request.task.identity, request.inputs_hash, request.group)
-    id_ = child_id(
-        scope.id,
-        task_identity=request.task.identity,
-        inputs_hash=request.inputs_hash,
-        group=request.group,
-        k=k,
-    )
     await settle(context)
-    recorded = context.controller.recorded(id_)
-    if recorded is not None:
-        return await collect(context, recorded)
+    while True:
+        id_ = child_id(
+            scope.id,
+            task_identity=request.task.identity,
+            inputs_hash=request.inputs_hash,
+            group=request.group,
+            k=k,
+        )
+        recorded = context.controller.recorded(id_)
+        if recorded is None:
+            break
+        if not _taken_back(recorded):
+            return await collect(context, recorded)
+        k += AGAIN
     await finish(request.sink, context.controller)
     call = Call(
         id=id_,
@@ -234,6 +241,20 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     async with context.open_calls:
         entry = await context.controller.call(call)
     return await collect(context, entry)
+
+
+def _taken_back(entry: JournalEntry) -> bool:
+    """Say whether an earlier attempt itself cancelled this call.
+
+    That is no outcome which its code has ever seen: there, the await was cancelled. So the call
+    is made anew, and the code may cancel it again, or not.
+    """
+    error = entry.error
+    return (
+        entry.phase == "ABORTED"
+        and error is not None
+        and (error.kind, error.message) == ("cancelled", "aborted: cancelled")
+    )
 
 
 async def _with_code(context: ActionContext, request: Request) -> TaskRef:

@@ -19,7 +19,7 @@ import time
 import types
 import typing
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from typing import Any, Final, NamedTuple, ParamSpec, TypeVar, cast
+from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
 
@@ -40,9 +40,6 @@ from millstream_events.values import INLINE_BYTES_MAX, Blob, ErrorRecord, Inline
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-#: Between the names of two executions of the same step; more than any count of identical steps.
-_AGAIN: Final = 1 << 32
 
 
 class _Ended(NamedTuple):
@@ -241,7 +238,7 @@ class _Steps:
                 task_identity=self._identity,
                 inputs_hash=hash_,
                 group=group,
-                k=k + failures * _AGAIN,
+                k=k + failures * _call.AGAIN,
             )
             entry = context.controller.recorded(id_)
             if entry is None or not _may_heal(entry):
