@@ -34,8 +34,8 @@ BANNED_IN_NAMES = {
 GIVEN_NAMES = {
     "BaseCheckpoint", "BaseRuntimeError", "DataFrame", "GroupData", "RawDataPath",
     "RuntimeDataValidationError",
-    "abort_info", "data", "data_received", "error_info", "group_data", "raw_data_path",
-    "run_base_dir",
+    "abort_info", "data", "data_received", "error_info", "from_base", "from_debian_base",
+    "group_data", "raw_data_path", "run_base_dir",
 }  # fmt: skip
 #: Public functions whose parameters alone fill a page: only what they do is counted.
 MANY_PARAMETERS = {"with_runcontext"}

@@ -344,7 +344,7 @@ class AttemptReturned(_Fact, frozen=True, array_like=True, tag=35):
     """The agent never started this dispatch: the same attempt is ready again, at no cost."""
 
     token: bytes = b""
-    #: busy, draining, memory, unknown-bundle, old-epoch or never-arrived.
+    #: busy, draining, memory, unknown-bundle, unknown-environment, old-epoch or never-arrived.
     why: str = ""
 
 

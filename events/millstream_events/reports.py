@@ -15,7 +15,7 @@ import msgspec
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.ids import DEFAULT_REGION
-from millstream_events.values import ErrorRecord, Policy, TaskRef, Usage, Value
+from millstream_events.values import Capacity, ErrorRecord, Policy, TaskRef, Usage, Value
 
 # ------------------------------------------------------------------ agent -> leader
 
@@ -54,6 +54,7 @@ class Hello(msgspec.Struct, frozen=True, array_like=True, tag=1):
     pid: int = 0
     memory_bytes: int = 0
     features: tuple[str, ...] = ()
+    capacity: Capacity | None = None
 
 
 class Credit(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -120,7 +121,7 @@ class Returned(msgspec.Struct, frozen=True, array_like=True, tag=7):
     run: str
     action: int
     token: bytes
-    #: busy, draining, memory, unknown-bundle or old-epoch.
+    #: busy, draining, memory, unknown-bundle, unknown-environment or old-epoch.
     why: str
 
 

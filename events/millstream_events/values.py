@@ -119,6 +119,73 @@ class LinkValue(msgspec.Struct, frozen=True, array_like=True):
     icon_uri: str = ""
 
 
+class SecretRef(msgspec.Struct, frozen=True, array_like=True):
+    """A secret that an attempt is given; the secret itself is never in the log."""
+
+    key: str
+    group: str = ""
+    #: Environment variable that holds it; empty: none.
+    env_var: str = ""
+    #: It is a file in the attempt's folder of secrets.
+    mounted: bool = False
+
+
+class Reuse(msgspec.Struct, frozen=True, array_like=True):
+    """Worker processes that the tasks of one environment share, on each agent."""
+
+    #: Name of the environment.
+    environment: str
+    replicas_min: int = 0
+    replicas_max: int = 1
+    #: Attempts in one worker at once.
+    concurrency: int = 1
+    #: All workers end when none has had an attempt for this long.
+    idle_ms: int = 30_000
+    #: One worker beyond `replicas_min` ends when it has had no attempt for this long.
+    scaledown_ms: int = 30_000
+    #: Each run has workers of its own.
+    per_run: bool = False
+
+
+class Needs(msgspec.Struct, frozen=True, array_like=True):
+    """What an attempt needs of its machine and of its process, beside a slot; 0: nothing."""
+
+    #: Counted against the agent's memory while the attempt is there.
+    memory_bytes: int = 0
+    cpu_milli: int = 0
+    gpus: int = 0
+    #: Name of the accelerator; empty: any.
+    gpu_device: str = ""
+    disk_bytes: int = 0
+    shm_bytes: int = 0
+    #: Nodes that may vanish are welcome, but for the last attempt.
+    interruptible: bool = False
+    secrets: tuple[SecretRef, ...] = ()
+    #: Digest of the environment's plan, a blob; empty: the agent's own interpreter.
+    image: bytes = b""
+    reuse: Reuse | None = None
+
+
+NO_NEEDS: Final = Needs()
+
+
+class Capacity(msgspec.Struct, frozen=True, array_like=True):
+    """What an agent says that its machine has for tasks; what it does not say sets no bound."""
+
+    #: 0: not said, as for all but `gpus`.
+    memory_bytes: int = 0
+    cpu_milli: int = 0
+    #: -1: not said.
+    gpus: int = -1
+    #: Name of its accelerators; empty: not said.
+    gpu_device: str = ""
+    disk_bytes: int = 0
+    shm_bytes: int = 0
+
+
+UNSAID: Final = Capacity()
+
+
 class Policy(msgspec.Struct, frozen=True, array_like=True):
     """How an action is to be run and retried; frozen into the event that requests it.
 
@@ -160,6 +227,7 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     context: tuple[tuple[str, str], ...] | None = None
     wide: RunWide | None = None
     links: tuple[LinkValue, ...] = ()
+    needs: Needs | None = None
 
 
 DEFAULT_POLICY: Final = Policy()

@@ -16,7 +16,8 @@ from millstream_events.clock import SystemClock
 from millstream_events.connect import connect
 from millstream_events.errors import BusDeniedError, ClusterNotReachedError
 from millstream_events.logs import configure_logging, get_logger
-from millstream_executor.agent import Agent, OnExit, OnMessages
+from millstream_executor.agent import Agent
+from millstream_executor.agent_ports import OnExit, OnMessages
 from millstream_executor.config import AgentConfig
 from millstream_executor.fleet import Fleet
 

@@ -9,20 +9,26 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final
 
+import msgspec
+
+from millstream.errors import SecretNotFoundError
 from millstream_events import subjects
 from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode, split
 from millstream_events.commands import LeaderAnnounced
 from millstream_events.errors import MillstreamError, PayloadTooLargeError
 from millstream_events.ids import Digest
 from millstream_events.logs import get_logger
-from millstream_events.ports import BlobStore, Bus, Clock, OutputStore
+from millstream_events.ports import Clock, OutputLine
 from millstream_events.reports import UNNUMBERED, AgentBatch, Report, ToAgent
+from millstream_events.values import ErrorRecord
 from millstream_executor.agent_core import AgentCore
+from millstream_executor.agent_ports import Connected, FleetMaker
 from millstream_executor.agent_state import CoreSettings
 from millstream_executor.blob_cache import BlobCache
 from millstream_executor.bundles import BundleCache
+from millstream_executor.capture import STDERR
 from millstream_executor.config import AgentConfig
 from millstream_executor.effects import (
     BundleFailed,
@@ -30,17 +36,22 @@ from millstream_executor.effects import (
     BundleResult,
     CallWebhook,
     Effect,
+    EnvironmentFailed,
+    EnvironmentResult,
     FetchBlob,
     FetchBundle,
     KillWorker,
+    MakeEnvironment,
     PushBlob,
     SendUp,
     ShipOutput,
     StartWorker,
 )
-from millstream_executor.fleet_types import WorkerExit, WorkerSpec
-from millstream_executor.link import BlobFetched, BlobStored, FromWorker, ToWorker
+from millstream_executor.environments import Environments
+from millstream_executor.fleet_types import WorkerExit
+from millstream_executor.link import BlobFetched, BlobStored, FromWorker, Unusable
 from millstream_executor.output import OutputShipper
+from millstream_executor.secret_source import SecretSource
 from millstream_executor.spool import Spool
 from millstream_executor.webhooks import Webhooks
 
@@ -53,55 +64,6 @@ SPOOL_DISCONNECTED_S: Final = 0.25
 FAREWELL_S: Final = 2.0
 
 log = get_logger("agent")
-
-OnMessages: TypeAlias = Callable[[str, Sequence[FromWorker]], None]
-OnExit: TypeAlias = Callable[[str, WorkerExit], None]
-
-
-class Connected(Protocol):
-    """What the agent needs of its connection to the installation."""
-
-    @property
-    def bus(self) -> Bus:
-        """Core NATS."""
-        ...
-
-    @property
-    def blobs(self) -> BlobStore:
-        """The installation's blobs."""
-        ...
-
-    @property
-    def outputs(self) -> OutputStore:
-        """What tasks print."""
-        ...
-
-
-class WorkerFleet(Protocol):
-    """Worker processes, by key. Every key that was spawned gets exactly one exit."""
-
-    async def start(self) -> None:
-        """Get ready to start workers."""
-        ...
-
-    def spawn(self, key: str, spec: WorkerSpec) -> None:
-        """Start a worker; its `Ready` or its exit follows."""
-        ...
-
-    def send(self, key: str, messages: Sequence[ToWorker]) -> None:
-        """Say something to a worker; dropped when it is gone."""
-        ...
-
-    def kill(self, key: str, why: str) -> None:
-        """End a worker's process group by SIGKILL."""
-        ...
-
-    async def close(self) -> None:
-        """End every worker."""
-        ...
-
-
-FleetMaker: TypeAlias = Callable[[OnMessages, OnExit], WorkerFleet]
 
 
 class Agent:
@@ -122,6 +84,8 @@ class Agent:
         self._bundles = BundleCache(cache / "bundles", connection.blobs)
         self._blobs = BlobCache(cache, connection.blobs, bytes_max=config.blob_cache_bytes_max)
         self._webhooks = Webhooks(config.callback_url)
+        self._secrets = SecretSource(Path(config.secrets_path) if config.secrets_path else None)
+        self._environments = Environments(cache / "environments", connection.blobs, self._secrets)
         self._output = OutputShipper(connection.outputs, config.pool)
         endpoint = config.endpoint
         self._report_subject = subjects.report_subject(
@@ -138,6 +102,8 @@ class Agent:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
         self._errands: set[asyncio.Task[None]] = set()
+        #: Workers that wait for their secrets.
+        self._starting: set[str] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop` is set, then drain and leave."""
@@ -149,6 +115,7 @@ class Agent:
             )
             await self._bundles.open()
             await self._blobs.open()
+            await self._environments.open()
             await self._fleet.start()
             unsubscribe = self._subscribe()
             self._touch()
@@ -181,6 +148,9 @@ class Agent:
             parked_alone_max=config.parked_processes_max,
             pid=os.getpid(),
             memory_bytes=config.memory_bytes,
+            capacity=msgspec.structs.replace(
+                config.capacity, memory_bytes=config.capacity.memory_bytes or config.memory_bytes
+            ),
         )
 
     def _subscribe(self) -> list[Callable[[], None]]:
@@ -235,6 +205,7 @@ class Agent:
         for errand in self._errands:
             errand.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
+        await self._environments.close()
         await self._fleet.close()
 
     # ------------------------------------------------------------------ inputs
@@ -355,11 +326,20 @@ class Agent:
             case ShipOutput():
                 self._output.add(effect.batch)
             case StartWorker():
-                self._fleet.spawn(effect.key, effect.spec)
+                if effect.spec.secrets and self._fleet.tells_secrets:
+                    self._starting.add(effect.key)
+                    self._run_errand(self._start_with_secrets(effect))
+                else:
+                    self._fleet.spawn(effect.key, effect.spec)
             case KillWorker():
-                self._fleet.kill(effect.key, effect.why)
+                if effect.key in self._starting:
+                    self._starting.discard(effect.key)  # `_start_with_secrets` sees it.
+                else:
+                    self._fleet.kill(effect.key, effect.why)
             case FetchBundle():
                 self._run_errand(self._fetch_bundle(effect.digest))
+            case MakeEnvironment():
+                self._run_errand(self._make_environment(effect.digest))
             case FetchBlob():
                 self._run_errand(self._fetch_blob(effect))
             case PushBlob():
@@ -386,6 +366,43 @@ class Agent:
             log.warning("bundle_fetch_failed", bundle=digest.hex()[:16], why=str(exc))
             result = BundleFailed(exc.code, str(exc), exc.retryable)
         self._core.on_bundle(digest, result, self._clock.monotonic_ns())
+        self._touch()
+
+    async def _start_with_secrets(self, effect: StartWorker) -> None:
+        """Start a worker with the secrets that it is to have, or say that one is missing."""
+        key, spec = effect.key, effect.spec
+        error: ErrorRecord | None = None
+        try:
+            given = await asyncio.to_thread(self._secrets.resolve, spec.secrets)
+            spec = msgspec.structs.replace(
+                spec, secret_variables=given.variables, secret_files=given.files
+            )
+        except SecretNotFoundError as exc:
+            error = ErrorRecord("dependency", "SecretNotFoundError", str(exc), retryable=False)
+        if error is None and key in self._starting:
+            self._starting.discard(key)
+            self._fleet.spawn(key, spec)
+            return
+        self._starting.discard(key)
+        if error is not None:
+            self._heard_worker(key, (Unusable(error),))
+            self._starting.discard(key)
+        self._heard_exit(key, WorkerExit(status=-1, reason="it was not started"))
+
+    async def _make_environment(self, digest: Digest) -> None:
+        result: EnvironmentResult
+
+        def told(line: str) -> None:
+            shown = OutputLine(self._clock.now_ns(), STDERR, line)
+            self._core.on_progress(digest, (shown,))
+            self._touch()
+
+        try:
+            result = await self._environments.obtain(digest, told)
+        except MillstreamError as exc:
+            log.warning("environment_failed", environment=digest.hex()[:16], why=str(exc))
+            result = EnvironmentFailed(type(exc).__name__, str(exc), exc.retryable)
+        self._core.on_environment(digest, result, self._clock.monotonic_ns())
         self._touch()
 
     async def _fetch_blob(self, effect: FetchBlob) -> None:

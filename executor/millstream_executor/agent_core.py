@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from millstream_events.ids import Digest
-from millstream_events.ports import OutputBatch
+from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import (
     UNKNOWN_ACTION,
     Adopted,
@@ -50,6 +50,7 @@ from millstream_executor.crew import CrewMember
 from millstream_executor.effects import (
     BundleResult,
     CallWebhook,
+    EnvironmentResult,
     FetchBlob,
     Outgoing,
     PushBlob,
@@ -112,9 +113,8 @@ class AgentCore:
             state.outbox.append(item, now_ns)
         state.repeat_from = 1 if former else 0
         state.hello_due = True
-        self._credit_ns = now_ns
+        self._credit_ns = self._asked_ns = now_ns
         self._hello_ns = 0
-        self._asked_ns = now_ns
 
     @property
     def state(self) -> AgentState:
@@ -219,6 +219,14 @@ class AgentCore:
         """Take in what came of a webhook."""
         self._state.report(report, now_ns)
 
+    def on_environment(self, digest: Digest, result: EnvironmentResult, now_ns: int) -> None:
+        """Take in the answer to `MakeEnvironment`."""
+        dispatching.environment_made(self._state, digest, result, now_ns)
+
+    def on_progress(self, digest: Digest, lines: tuple[OutputLine, ...]) -> None:
+        """Show how an environment is built to everybody who waits for it."""
+        dispatching.show_progress(self._state, digest, lines)
+
     def tell_worker(self, key: str, message: ToWorker) -> None:
         """Pass the answer to `FetchBlob` or `PushBlob` on, if the worker is still there."""
         member = self._state.crew.members.get(key)
@@ -313,10 +321,8 @@ class AgentCore:
     def _printed(self, message: Printed, now_ns: int) -> None:
         state = self._state
         attempt = state.held.get(message.token)
-        if attempt is not None:
-            action: tuple[str, int] | None = (attempt.work.run, attempt.work.action)
-        else:
-            action = state.over.get(message.token)
+        work = None if attempt is None else attempt.work
+        action = state.over.get(message.token) if work is None else (work.run, work.action)
         if action is None:
             return
         if action[1] == UNKNOWN_ACTION:
@@ -331,6 +337,7 @@ class AgentCore:
     def on_tick(self, now_ns: int) -> None:
         """Do what is due by the clock. Called about every `tick_ns`; late calls do no harm."""
         state = self._state
+        state.settling = now_ns < state.settle_until_ns
         parking.report_slow(state, now_ns)
         dispatching.give_back_stale(state, now_ns)
         stopping.escalate(state, now_ns)
@@ -460,6 +467,7 @@ class AgentCore:
             holding,
             settings.pid,
             settings.memory_bytes,
+            capacity=settings.capacity,
         )
 
 

@@ -16,10 +16,10 @@ import msgspec
 
 from millstream_events.ports import OutputLine
 from millstream_events.reports import Failed, Report, Work
-from millstream_events.values import ErrorRecord, Inline
+from millstream_events.values import UNSAID, Capacity, ErrorRecord, Inline
 from millstream_executor.credit import CreditLine, Pace
-from millstream_executor.crew import Crew, CrewMember
-from millstream_executor.effects import Effect, KillWorker
+from millstream_executor.crew import Crew, CrewMember, WorkClass
+from millstream_executor.effects import Effect, EnvironmentReady, KillWorker
 from millstream_executor.held import STAGES, HeldAttempt, Stage
 from millstream_executor.link import Drain, Kept, ToWorker
 from millstream_executor.outbox import Outbox
@@ -50,6 +50,7 @@ class CoreSettings(msgspec.Struct, frozen=True, kw_only=True):
     parked_alone_max: int = 256
     pid: int = 0
     memory_bytes: int = 0
+    capacity: Capacity = UNSAID
 
 
 class Keeping(NamedTuple):
@@ -115,7 +116,24 @@ class AgentState:
         #: No credit is granted before this time: there was no room for a worker.
         self.no_room_until_ns = 0
         self.slot_freed_ns = 0
-        # What `take` hands out.
+        self._open_environments()
+        self._open_outgoing()
+
+    def _open_environments(self) -> None:
+        """Set up what is known of environments, and of workers that stay."""
+        self.environments: dict[bytes, EnvironmentReady] = {}
+        #: Attempts that wait for an environment to be built.
+        self.building: dict[bytes, list[HeldAttempt]] = {}
+        #: Attempts that have a slot in kept workers, by class.
+        self.kept_running: dict[WorkClass, int] = {}
+        #: Attempts that wait for room in kept workers; their stage is QUEUED.
+        self.kept_waiting: dict[WorkClass, deque[HeldAttempt]] = {}
+        #: Until then, no dispatch is granted on the strength of room in kept workers.
+        self.settle_until_ns = 0
+        self.settling = False
+
+    def _open_outgoing(self) -> None:
+        """Set up what `take` hands out."""
         self.effects: list[Effect] = []
         self.messages: dict[str, list[ToWorker]] = {}
         #: Numbered reports of this tick; the last entries of the outbox.
@@ -134,13 +152,29 @@ class AgentState:
         counts = self.counts
         bound = counts[Stage.RUNNING] + counts[Stage.QUEUED] + counts[Stage.FETCHING]
         slots = self.settings.slots
+        if self.building or self.kept_waiting:
+            # What waits for something else than a slot leaves slots to others, within a bound.
+            bound -= min(self._elsewhere(), slots)
+        if self.kept_running:
+            bound -= self._room_in_kept()
         return slots + slots * self.pace.ahead - bound - counts[Stage.RESUMING]
 
-    def has_slot(self, *, light: bool) -> bool:
-        """Say whether one more attempt may run."""
+    def has_slot(self, *, light: bool, kept: WorkClass | None = None) -> bool:
+        """Say whether one more attempt may run.
+
+        A kept worker takes one slot, however many attempts it runs at once.
+        """
         sharers = self.pace.sharers
         lights = self.light_running + light
-        whole = self.counts[Stage.RUNNING] - self.light_running + (not light)
+        classes = self.kept_running
+        whole = self.counts[Stage.RUNNING] - self.light_running
+        if kept is not None:
+            classes = {**classes, kept: classes.get(kept, 0) + 1}
+        elif not light:
+            whole += 1
+        if classes:
+            workers = sum(map(_workers_of, classes, classes.values()))
+            whole += workers - sum(self.kept_running.values())
         return whole + -(-lights // sharers) <= self.settings.slots
 
     def hold(self, attempt: HeldAttempt) -> bytes | None:
@@ -151,6 +185,25 @@ class AgentState:
         older = self.current.get(key)
         self.current[key] = attempt.token
         return older
+
+    def _elsewhere(self) -> int:
+        """Return how many attempts wait for an environment, or for a kept worker."""
+        waiting = sum(map(len, self.building.values()))
+        return waiting + sum(map(len, self.kept_waiting.values()))
+
+    def _room_in_kept(self) -> int:
+        """Return how many attempts in kept workers take no slot of their own, and one more.
+
+        One at a time is granted beyond them: dispatches are for any class, and one that finds
+        no slot goes back to the leader.
+        """
+        extra = room = 0
+        for work_class, running in self.kept_running.items():
+            workers = _workers_of(work_class, running)
+            extra += running - workers
+            assert work_class.reuse is not None, work_class
+            room |= running < workers * work_class.reuse.concurrency
+        return extra + (room and not self.settling)
 
     def report(self, item: Report, now_ns: int) -> None:
         """Send `item` up with a number, and keep it until it is acknowledged."""
@@ -178,11 +231,22 @@ class AgentState:
             self.slot_freed_ns = now_ns
             self.light_running -= attempt.light
             self.crew.members[attempt.worker].running -= 1
+            if attempt.kept is not None:
+                self._move_kept(attempt.kept, -1)
         elif stage == Stage.RUNNING:
             self.light_running += attempt.light
             self.crew.members[attempt.worker].running += 1
+            if attempt.kept is not None:
+                self._move_kept(attempt.kept, 1)
         if attempt.alone:
             self.crew.parked_alone += (stage == Stage.PARKED) - (before == Stage.PARKED)
+
+    def _move_kept(self, work_class: WorkClass, delta: int) -> None:
+        running = self.kept_running.get(work_class, 0) + delta
+        if running:
+            self.kept_running[work_class] = running
+        else:
+            del self.kept_running[work_class]
 
     def finish(self, attempt: HeldAttempt, item: Report | None, now_ns: int) -> None:
         """End `attempt` here, and report `item` unless its end is decided elsewhere."""
@@ -230,6 +294,16 @@ class AgentState:
         self.move(attempt, Stage.QUEUED, now_ns)
         self.queue.append(attempt)
 
+    def is_prepared(self, attempt: HeldAttempt) -> bool:
+        """Say whether nothing that the attempt needs before a slot is missing."""
+        work = attempt.work
+        image = image_of(work)
+        return (
+            (not work.bundle or work.bundle in self.bundles)
+            and (not image or image in self.environments)
+            and attempt.after not in self.held
+        )
+
     def _leave_worker(self, member: CrewMember, token: bytes, now_ns: int) -> None:
         del member.held[token]
         if member.held:
@@ -244,9 +318,20 @@ class AgentState:
         successor = self.successors.pop(token, None)
         if successor is None or successor.stage != Stage.FETCHING:
             return
-        bundle = successor.work.bundle
-        if not bundle or bundle in self.bundles:
+        if self.is_prepared(successor):
             self.enqueue(successor, now_ns)
+
+
+def image_of(work: Work) -> bytes:
+    """Return the digest of the environment that `work` runs in; empty: the agent's own."""
+    policy = work.policy
+    return policy.needs.image if policy is not None and policy.needs is not None else b""
+
+
+def _workers_of(work_class: WorkClass, running: int) -> int:
+    """Return how many kept workers of a class `running` attempts fill."""
+    assert work_class.reuse is not None, work_class
+    return -(-running // work_class.reuse.concurrency)
 
 
 def failed(attempt: HeldAttempt, error: ErrorRecord) -> Failed:

@@ -9,6 +9,7 @@ import msgspec
 from millstream_events import subjects
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError
+from millstream_events.values import UNSAID, Capacity
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9_-]+")
 #: Longest that a name may be as one token of a subject.
@@ -36,6 +37,10 @@ class AgentConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     parked_processes_max: int = 256
     #: Memory of the node that tasks may use; 0: not said.
     memory_bytes: int = 0
+    #: What else the machine has for tasks.
+    capacity: Capacity = UNSAID
+    #: File of the cluster's secrets; empty: there is none.
+    secrets_path: str = ""
     data_dir: str = ".millstream"
     blob_cache_bytes_max: int = 10 * 1024**3
     #: Where conditions are answered over HTTP: `{callback_uri}` of a webhook's payload becomes

@@ -1,10 +1,17 @@
 """Which worker processes the agent has, and which of them an attempt goes to."""
 
-from typing import Final, TypeAlias
+from enum import Enum
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from millstream_events.values import WORKER_ALONE, WORKER_ASYNC, WORKER_THREAD
+from millstream_events.values import (
+    WORKER_ALONE,
+    WORKER_ASYNC,
+    WORKER_THREAD,
+    Reuse,
+    SecretRef,
+)
 from millstream_executor.link import ToWorker
 
 #: A worker without attempts is stopped after this long.
@@ -12,8 +19,33 @@ IDLE_NS_MAX: Final = 300_000_000_000
 #: Names of worker kinds in the keys of workers, which people see.
 _KIND_NAMES: Final = {WORKER_ASYNC: "async", WORKER_THREAD: "thread", WORKER_ALONE: "alone"}
 
-#: Bundle digest, kind, environment variables: workers of one class are interchangeable.
-WorkClass: TypeAlias = tuple[bytes, int, tuple[tuple[str, str], ...]]
+
+class WorkClass(NamedTuple):
+    """What workers are made for: those of one class are interchangeable."""
+
+    #: Digest of the code.
+    bundle: bytes
+    kind: int
+    env_vars: tuple[tuple[str, str], ...]
+    #: Digest of the environment's plan.
+    image: bytes = b""
+    #: The workers are kept by this policy; None: any attempt of the class may start one.
+    reuse: Reuse | None = None
+    #: Run that has the workers for itself; empty: all runs share them.
+    run: str = ""
+    #: Of kept workers: what the environment asks for.
+    secrets: tuple[SecretRef, ...] = ()
+    memory_max_bytes: int = 0
+
+
+class Choice(Enum):
+    """What `pick_kept` says when it names no worker."""
+
+    START = "start"
+    FULL = "full"
+
+
+Picked: TypeAlias = "CrewMember | Literal[Choice.START, Choice.FULL]"
 
 
 class CrewMember(msgspec.Struct, kw_only=True):
@@ -84,6 +116,25 @@ class Crew:
                 best = member
         return best if open_count >= self._class_max else None
 
+    def pick_kept(self, work_class: WorkClass) -> Picked:
+        """Return the kept worker that a new attempt should go to, or what to do instead.
+
+        Workers there are before new ones, so that their state is used; no more attempts in one
+        than its policy allows.
+        """
+        reuse = work_class.reuse
+        assert reuse is not None, work_class
+        members = [m for m in self._classes.get(work_class, ()) if not m.draining]
+        idle = next((m for m in members if not m.running), None)
+        if idle is not None:
+            return idle
+        if len(members) < reuse.replicas_min:
+            return Choice.START
+        least = min(members, key=lambda member: member.running, default=None)
+        if least is not None and least.running < reuse.concurrency:
+            return least
+        return Choice.START if len(members) < reuse.replicas_max else Choice.FULL
+
     def pick_busy(self, work_class: WorkClass) -> CrewMember | None:
         """Return the least loaded shared worker of `work_class`, however loaded it is."""
         members = [m for m in self._classes.get(work_class, ()) if not m.draining]
@@ -94,10 +145,10 @@ class Crew:
         if self.active >= self._processes_max:
             return None
         self._drawn += 1
-        bundle, kind, _ = work_class
-        name = bundle[:4].hex() or "plain"
+        name = work_class.bundle[:4].hex() or "plain"
+        kind = "kept" if work_class.reuse else _KIND_NAMES.get(work_class.kind, "worker")
         member = CrewMember(
-            key=f"{name}-{_KIND_NAMES.get(kind, str(kind))}-{self._drawn}",
+            key=f"{name}-{kind}-{self._drawn}",
             work_class=work_class,
             alone=alone,
             idle_since_ns=now_ns,
@@ -114,10 +165,17 @@ class Crew:
 
     def overdue(self, now_ns: int) -> list[CrewMember]:
         """Return the workers that have been without attempts for too long."""
-        return [
+        found: list[CrewMember] = []
+        for work_class, members in self._classes.items():
+            if work_class.reuse is not None:
+                found += _overdue_kept(work_class.reuse, members, now_ns)
+        return found + [
             member
             for member in self.members.values()
-            if not member.held and not member.killed and now_ns - member.idle_since_ns > IDLE_NS_MAX
+            if not member.held
+            and not member.killed
+            and member.work_class.reuse is None
+            and now_ns - member.idle_since_ns > IDLE_NS_MAX
         ]
 
     def retire(self, member: CrewMember, why: str) -> None:
@@ -144,3 +202,15 @@ class Crew:
             members.remove(member)
             if not members:
                 del self._classes[member.work_class]
+
+
+def _overdue_kept(reuse: Reuse, members: list[CrewMember], now_ns: int) -> list[CrewMember]:
+    """Return the workers of one policy that have been idle for longer than it allows."""
+    idle = [member for member in members if not member.held]
+    latest_ns = max((member.idle_since_ns for member in idle), default=0)
+    if len(idle) == len(members) and now_ns - latest_ns > reuse.idle_ms * 1_000_000:
+        return idle
+    spare = len(members) - reuse.replicas_min
+    limit_ns = reuse.scaledown_ms * 1_000_000
+    late = [member for member in idle if now_ns - member.idle_since_ns > limit_ns]
+    return late[: max(spare, 0)]

@@ -1,13 +1,31 @@
 """How work comes in, gets a slot and a worker, and goes back when there is no room for it."""
 
+from collections import deque
+from pathlib import Path
 from typing import Final
 
 from millstream_events.ids import Digest
+from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import Failed, Returned, Work
-from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, WORKER_ASYNC, ErrorRecord
-from millstream_executor.agent_state import AgentState, failed, suspect_of
-from millstream_executor.crew import CrewMember, WorkClass
-from millstream_executor.effects import BundleReady, BundleResult, FetchBundle, StartWorker
+from millstream_events.values import (
+    DEFAULT_POLICY,
+    NO_NEEDS,
+    WORKER_ALONE,
+    WORKER_ASYNC,
+    ErrorRecord,
+)
+from millstream_executor.agent_state import AgentState, failed, image_of, suspect_of
+from millstream_executor.crew import Choice, CrewMember, WorkClass
+from millstream_executor.effects import (
+    BundleReady,
+    BundleResult,
+    EnvironmentReady,
+    EnvironmentResult,
+    FetchBundle,
+    MakeEnvironment,
+    ShipOutput,
+    StartWorker,
+)
 from millstream_executor.fleet_types import WorkerSpec
 from millstream_executor.held import HeldAttempt, Stage
 from millstream_executor.link import RunAttempt
@@ -19,6 +37,9 @@ STALE_NS: Final = 50_000_000
 NO_ROOM_NS: Final = 1_000_000_000
 #: Crashes in shared workers after which the same task with the same inputs runs alone.
 SHARED_CRASHES_MAX: Final = 2
+#: After work came that no slot was free for, room in kept workers is not offered for this long.
+SETTLE_NS: Final = 1_000_000_000
+_OWN: Final = EnvironmentReady()
 
 
 def accept(state: AgentState, work: Work, now_ns: int) -> None:
@@ -33,15 +54,18 @@ def accept(state: AgentState, work: Work, now_ns: int) -> None:
         state.report(Returned(work.run, work.action, token, why), now_ns)
         return
     policy = work.policy or DEFAULT_POLICY
-    light = policy.worker == WORKER_ASYNC and not policy.memory_max_bytes
-    attempt = HeldAttempt(work=work, token=token, queued_ns=now_ns, light=light)
+    kept = _kept_class(work)
+    light = kept is None and policy.worker == WORKER_ASYNC and not policy.memory_max_bytes
+    attempt = HeldAttempt(work=work, token=token, queued_ns=now_ns, light=light, kept=kept)
     older = state.hold(attempt)
     if older is not None:
         _supersede(state, older, attempt, now_ns)
-    bundle = work.bundle
-    if bundle and bundle not in state.bundles:
+    if work.bundle and work.bundle not in state.bundles:
         _fetch_bundle(state, attempt)
-    elif not attempt.after:
+    image = image_of(work)
+    if image and image not in state.environments:
+        _make_environment(state, attempt, image)
+    if state.is_prepared(attempt):
         state.enqueue(attempt, now_ns)
 
 
@@ -50,9 +74,7 @@ def bundle_fetched(state: AgentState, digest: bytes, result: BundleResult, now_n
     waiting = [a for a in state.fetching.pop(digest, ()) if a.stage == Stage.FETCHING]
     if isinstance(result, BundleReady):
         state.bundles[digest] = result.folder
-        for attempt in waiting:
-            if attempt.after not in state.held:
-                state.enqueue(attempt, now_ns)
+        _enqueue_prepared(state, waiting, now_ns)
         return
     for attempt in waiting:
         work = attempt.work
@@ -66,8 +88,45 @@ def bundle_fetched(state: AgentState, digest: bytes, result: BundleResult, now_n
         state.finish(attempt, item, now_ns)
 
 
+def show_progress(state: AgentState, digest: Digest, lines: tuple[OutputLine, ...]) -> None:
+    """Show how an environment is built to everybody who waits for it."""
+    for attempt in state.building.get(digest, ()):
+        work = attempt.work
+        if attempt.stage == Stage.FETCHING:
+            state.effects.append(ShipOutput(OutputBatch(work.run, work.action, lines)))
+
+
+def environment_made(
+    state: AgentState, digest: bytes, result: EnvironmentResult, now_ns: int
+) -> None:
+    """Queue the work that waited for an environment, or say that it cannot be had."""
+    waiting = [a for a in state.building.pop(digest, ()) if a.stage == Stage.FETCHING]
+    if isinstance(result, EnvironmentReady):
+        state.environments[digest] = result
+        _enqueue_prepared(state, waiting, now_ns)
+        return
+    for attempt in waiting:
+        work = attempt.work
+        item: Returned | Failed
+        if result.retryable:
+            state.no_room_until_ns = now_ns + NO_ROOM_NS
+            item = Returned(work.run, work.action, work.token, "unknown-environment")
+        else:
+            error = ErrorRecord("dependency", result.type, result.why, retryable=False)
+            item = failed(attempt, error)
+        state.finish(attempt, item, now_ns)
+
+
+def _enqueue_prepared(state: AgentState, attempts: list[HeldAttempt], now_ns: int) -> None:
+    for attempt in attempts:
+        if state.is_prepared(attempt):
+            state.enqueue(attempt, now_ns)
+
+
 def fill_slots(state: AgentState, now_ns: int) -> None:
     """Give free slots away: to parents that go on first, then to new work."""
+    if state.kept_waiting:
+        _recall(state)
     for waiting, stage, go in (
         (state.resume, Stage.RESUMING, _go_on),
         (state.queue, Stage.QUEUED, _begin),
@@ -75,10 +134,22 @@ def fill_slots(state: AgentState, now_ns: int) -> None:
         while waiting:
             attempt = waiting[0]
             if attempt.stage == stage:
-                if not state.has_slot(light=attempt.light):
+                if not state.has_slot(light=attempt.light, kept=attempt.kept):
                     return
                 go(state, attempt, now_ns)
             waiting.popleft()
+
+
+def _recall(state: AgentState) -> None:
+    """Bring back to the queue what waits for kept workers that may have room again."""
+    for work_class, waiting in list(state.kept_waiting.items()):
+        if state.crew.pick_kept(work_class) is Choice.FULL:
+            continue
+        del state.kept_waiting[work_class]
+        for attempt in reversed(waiting):
+            attempt.aside = False
+            if attempt.stage == Stage.QUEUED:
+                state.queue.appendleft(attempt)
 
 
 def give_back_stale(state: AgentState, now_ns: int) -> None:
@@ -90,12 +161,18 @@ def give_back_stale(state: AgentState, now_ns: int) -> None:
         return
     give_back_queued(state, "busy", now_ns)
     state.pace.stop()
+    state.settle_until_ns = now_ns + SETTLE_NS
+    state.settling = True
     state.hello_due = True
 
 
 def give_back_queued(state: AgentState, why: str, now_ns: int) -> None:
     """Return everything that has not begun."""
     for attempt in list(state.held.values()):
+        if attempt.stage == Stage.FETCHING and not state.leaving and why == "busy":
+            continue  # It does not wait for a slot.
+        if attempt.aside and not state.leaving:
+            continue
         if attempt.stage == Stage.QUEUED or attempt.stage == Stage.FETCHING:
             work = attempt.work
             state.finish(attempt, Returned(work.run, work.action, work.token, why), now_ns)
@@ -122,6 +199,33 @@ def _fetch_bundle(state: AgentState, attempt: HeldAttempt) -> None:
         waiting.append(attempt)
 
 
+def _make_environment(state: AgentState, attempt: HeldAttempt, image: bytes) -> None:
+    waiting = state.building.get(image)
+    if waiting is None:
+        state.building[image] = [attempt]
+        state.effects.append(MakeEnvironment(Digest(image)))
+    else:
+        waiting.append(attempt)
+
+
+def _kept_class(work: Work) -> WorkClass | None:
+    """Return the class of the kept workers that `work` goes to; None: to no kept one."""
+    policy = work.policy or DEFAULT_POLICY
+    needs = policy.needs
+    if needs is None or needs.reuse is None:
+        return None
+    return WorkClass(
+        work.bundle,
+        policy.worker,
+        policy.env_vars,
+        needs.image,
+        needs.reuse,
+        work.run if needs.reuse.per_run else "",
+        needs.secrets,
+        policy.memory_max_bytes,
+    )
+
+
 def _go_on(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
     state.move(attempt, Stage.RUNNING, now_ns)
     member = state.crew.members[attempt.worker]
@@ -131,6 +235,13 @@ def _go_on(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
 
 
 def _begin(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
+    kept = attempt.kept
+    if kept is not None and _is_suspect(state, attempt):
+        kept = attempt.kept = None
+    if kept is not None and state.crew.pick_kept(kept) is Choice.FULL:
+        attempt.aside = True
+        state.kept_waiting.setdefault(kept, deque()).append(attempt)
+        return
     member = _worker_for(state, attempt, now_ns)
     if member is None:
         work = attempt.work
@@ -149,13 +260,24 @@ def _worker_for(state: AgentState, attempt: HeldAttempt, now_ns: int) -> CrewMem
     """Return the worker that `attempt` is to run in, started if need be; None: no room."""
     work = attempt.work
     policy = work.policy or DEFAULT_POLICY
-    alone = policy.worker == WORKER_ALONE or policy.memory_max_bytes > 0
-    if not alone and state.suspects:
-        alone = state.suspects.get(suspect_of(work), 0) >= SHARED_CRASHES_MAX
-    kind = WORKER_ALONE if alone else policy.worker
-    work_class: WorkClass = (work.bundle, kind, policy.env_vars)
+    needs = policy.needs or NO_NEEDS
     crew = state.crew
-    member = None if alone else crew.pick(work_class)
+    member: CrewMember | None = None
+    alone = False
+    if attempt.kept is not None:
+        work_class = attempt.kept
+        picked = crew.pick_kept(work_class)
+        member = picked if isinstance(picked, CrewMember) else None
+    else:
+        alone = (
+            policy.worker == WORKER_ALONE
+            or policy.memory_max_bytes > 0
+            or bool(needs.secrets)
+            or _is_suspect(state, attempt)
+        )
+        kind = WORKER_ALONE if alone else policy.worker
+        work_class = WorkClass(work.bundle, kind, policy.env_vars, needs.image)
+        member = None if alone else crew.pick(work_class)
     if member is not None:
         return member
     member = crew.add(work_class, alone=alone, now_ns=now_ns)
@@ -166,12 +288,31 @@ def _worker_for(state: AgentState, attempt: HeldAttempt, now_ns: int) -> CrewMem
         state.dismiss(idle, "idle, and its room is needed", now_ns)
         member = crew.add(work_class, alone=alone, now_ns=now_ns)
         assert member is not None, "a retired worker left no room"
-    spec = WorkerSpec(
+    state.effects.append(StartWorker(member.key, _spec_of(state, work, work_class)))
+    return member
+
+
+def _is_suspect(state: AgentState, attempt: HeldAttempt) -> bool:
+    """Say whether the like of it was in shared workers that crashed, so that it runs alone."""
+    if not state.suspects:
+        return False
+    return state.suspects.get(suspect_of(attempt.work), 0) >= SHARED_CRASHES_MAX
+
+
+def _spec_of(state: AgentState, work: Work, work_class: WorkClass) -> WorkerSpec:
+    policy = work.policy or DEFAULT_POLICY
+    needs = policy.needs or NO_NEEDS
+    environment = state.environments.get(needs.image, _OWN)
+    env_vars = dict(environment.env_vars)
+    env_vars.update(policy.env_vars)
+    limited = work_class.kind == WORKER_ALONE or work_class.reuse is not None
+    return WorkerSpec(
         bundle_dir=state.bundles.get(work.bundle),
         bundle=work.bundle,
-        kind=kind,
-        env_vars=policy.env_vars,
-        memory_max_bytes=policy.memory_max_bytes if alone else 0,
+        kind=work_class.kind,
+        env_vars=tuple(sorted(env_vars.items())),
+        memory_max_bytes=policy.memory_max_bytes if limited else 0,
+        cwd=Path(environment.cwd) if environment.cwd else None,
+        python=environment.python,
+        secrets=needs.secrets,
     )
-    state.effects.append(StartWorker(member.key, spec))
-    return member

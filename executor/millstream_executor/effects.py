@@ -40,6 +40,12 @@ class FetchBundle(msgspec.Struct, frozen=True):
     digest: Digest
 
 
+class MakeEnvironment(msgspec.Struct, frozen=True):
+    """Bring an environment into being; answered by `AgentCore.on_environment`."""
+
+    digest: Digest
+
+
 class FetchBlob(msgspec.Struct, frozen=True):
     """Bring a blob into the node's cache and tell the worker `BlobFetched`."""
 
@@ -68,7 +74,14 @@ class CallWebhook(msgspec.Struct, frozen=True):
 
 
 Effect: TypeAlias = (
-    StartWorker | KillWorker | FetchBundle | FetchBlob | PushBlob | ShipOutput | CallWebhook
+    StartWorker
+    | KillWorker
+    | FetchBundle
+    | MakeEnvironment
+    | FetchBlob
+    | PushBlob
+    | ShipOutput
+    | CallWebhook
 )
 
 
@@ -100,4 +113,25 @@ class BundleFailed(msgspec.Struct, frozen=True):
     retryable: bool
 
 
+class EnvironmentReady(msgspec.Struct, frozen=True):
+    """An environment that workers may run in."""
+
+    #: Its interpreter; empty: the agent's own.
+    python: str = ""
+    #: Working directory of its workers; empty: the agent's own.
+    cwd: str = ""
+    env_vars: tuple[tuple[str, str], ...] = ()
+
+
+class EnvironmentFailed(msgspec.Struct, frozen=True):
+    """The environment cannot be had."""
+
+    #: Class of the error that the caller gets.
+    type: str
+    why: str
+    #: The same may work later: the work goes back to the leader instead of failing.
+    retryable: bool
+
+
+EnvironmentResult: TypeAlias = EnvironmentReady | EnvironmentFailed
 BundleResult: TypeAlias = BundleReady | BundleFailed

@@ -21,6 +21,7 @@ import msgspec
 from millstream_events.logs import get_logger
 from millstream_executor.fleet_orphans import Orphans
 from millstream_executor.fleet_output import NativeOutput
+from millstream_executor.fleet_secrets import WorkerSecrets
 from millstream_executor.fleet_templates import TemplateEnd, TemplateError, Templates
 from millstream_executor.fleet_types import WorkerExit, WorkerSpec
 from millstream_executor.link import AttemptEnded, FromWorker, Printed, RunAttempt, ToWorker
@@ -64,6 +65,7 @@ class _Worker:
         #: Token -> attempt number of what runs in it.
         self.live: dict[bytes, int] = {}
         self.output = NativeOutput(self._post, self.live)
+        self.secrets = WorkerSecrets.of(spec)
         self.link = LinkEnd[FromWorker, ToWorker](_decoder, self._on_batch, self._on_lost)
         self.silent = asyncio.Event()
 
@@ -78,14 +80,14 @@ class _Worker:
         self.link.flush()  # The agent speaks once a turn: there is nothing to gather.
 
     def _post(self, printed: Printed) -> None:
-        self._on_messages(self.key, (printed,))
+        self._on_messages(self.key, self.secrets.masked((printed,)))
 
     def _on_batch(self, batch: tuple[FromWorker, ...]) -> None:
         over = [message.token for message in batch if isinstance(message, AttemptEnded)]
         if over:
             # What was printed before the end comes before the end.
             self.output.drain(finish=len(self.live) == 1)
-        self._on_messages(self.key, batch)
+        self._on_messages(self.key, self.secrets.masked(batch))
         for token in over:
             self.live.pop(token, None)
 
@@ -134,6 +136,11 @@ class Fleet:
     def pids(self) -> dict[str, int]:
         """Pids of the workers that run, by key."""
         return {key: worker.pid for key, worker in self._workers.items() if worker.pid}
+
+    @property
+    def tells_secrets(self) -> bool:
+        """Yes: each worker is a process of its own."""
+        return True
 
     async def start(self) -> None:
         """Get ready to start workers; a root template that fails only makes that slower."""
@@ -199,6 +206,7 @@ class Fleet:
             self._end(worker, WorkerExit(status=-1, reason=worker.why))
             return
         self._limit(worker)
+        worker.secrets.write()
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         start = self._start_of(worker)
@@ -239,6 +247,7 @@ class Fleet:
             bundle_dir="" if spec.bundle_dir is None else str(spec.bundle_dir),
             cwd="" if spec.cwd is None else str(spec.cwd),
             env_vars=spec.env_vars,
+            secrets=(*spec.secret_variables, *worker.secrets.variables),
             memory_max_bytes=spec.memory_max_bytes,
             group_file="" if worker.group is None else worker.group.join_file,
             limit_data=worker.group is None,
@@ -254,7 +263,10 @@ class Fleet:
         name, _, text = self._mark.partition("=")
         try:
             popen = subprocess.Popen(
-                [sys.executable, "-P", "-m", "millstream_executor.worker", str(theirs.fileno())],
+                [
+                    worker.spec.python or sys.executable,
+                    *("-P", "-m", "millstream_executor.worker", str(theirs.fileno())),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=out_fd,
@@ -368,6 +380,7 @@ class Fleet:
             os.close(fd)
         worker.output.write_fds = []
         worker.output.close()
+        worker.secrets.remove()
         if worker.group is not None:
             for pid in worker.group.members():
                 _kill(pid)
@@ -381,7 +394,7 @@ class Fleet:
 
     def _known_pids(self) -> set[int]:
         pids = {worker.pid for worker in self._workers.values() if worker.pid}
-        return pids | {self._templates.root_pid}
+        return pids | self._templates.root_pids
 
     def _warn(self, event: str, text: str) -> None:
         if not self._closing:

@@ -36,6 +36,8 @@ PRELOAD_S: Final = 60.0
 FORK_S: Final = 10.0
 #: Bundle templates kept; the one unused for longest goes when there are more.
 TEMPLATES_MAX: Final = 16
+#: Root templates kept, of as many interpreters.
+ROOTS_MAX: Final = 8
 #: After so many roots in a row that ended before they were ready, no further one is started.
 ROOT_FAILURES_MAX: Final = 3
 _LOOK_EVERY_S: Final = 0.005
@@ -57,6 +59,8 @@ class TemplateKey(NamedTuple):
     bundle_dir: str
     cwd: str
     env_vars: tuple[tuple[str, str], ...]
+    #: Interpreter; empty: the agent's own.
+    python: str = ""
 
     @classmethod
     def of(cls, spec: WorkerSpec) -> "TemplateKey":
@@ -65,6 +69,7 @@ class TemplateKey(NamedTuple):
             "" if spec.bundle_dir is None else str(spec.bundle_dir),
             "" if spec.cwd is None else str(spec.cwd),
             spec.env_vars,
+            spec.python,
         )
 
 
@@ -91,8 +96,8 @@ class TemplateEnd:
         Raises:
             TemplateError: It did not fork.
         """
-        number = next(self._ids)
-        return await self._fork(ForkTemplate(number, *key), (control_fd,))
+        request = ForkTemplate(next(self._ids), key.bundle_dir, key.cwd, key.env_vars)
+        return await self._fork(request, (control_fd,))
 
     async def fork_worker(self, start: WorkerStart, fds: Sequence[int]) -> int:
         """Fork a worker and return its pid. Closes `fds`: link, stdout and stderr.
@@ -188,8 +193,24 @@ class TemplateEnd:
         self._on_lost(self)
 
 
+class _Root:
+    """The root template of one interpreter, from the wish for it to its end."""
+
+    def __init__(self, python: str) -> None:
+        self.python = python
+        self.end: TemplateEnd | None = None
+        self.starting: asyncio.Task[TemplateEnd] | None = None
+        self.failures = 0
+        self.popen: subprocess.Popen[bytes] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is worth while to start it (again)."""
+        return self.failures < ROOT_FAILURES_MAX
+
+
 class Templates:
-    """The root template and those forked from it."""
+    """The root templates, one for each interpreter, and those forked from them."""
 
     def __init__(
         self, on_exit: ExitSink, on_lost: LossSink, log: Callable[[str, str], None], mark: str
@@ -200,32 +221,45 @@ class Templates:
         self._log = log
         #: `NAME=text` in the environment of all that is started from here.
         self._mark = mark
-        self._root: TemplateEnd | None = None
-        self._root_starting: asyncio.Task[TemplateEnd] | None = None
-        self._root_failures = 0
-        self._popen: subprocess.Popen[bytes] | None = None
+        #: By interpreter; the agent's own is "".
+        self._roots: dict[str, _Root] = {}
         #: In order of use, the least recent first. A result of None: to be started by exec.
         self._bundles: dict[TemplateKey, asyncio.Task[TemplateEnd | None]] = {}
-        #: Bundle templates and how many workers of theirs live.
+        #: Templates and how many workers of theirs live.
         self.workers: dict[TemplateEnd, int] = {}
+        self._reaping: set[asyncio.Task[None]] = set()
 
     @property
     def root_pid(self) -> int:
-        """Pid of the root template; 0: there is none."""
-        return 0 if self._popen is None else self._popen.pid
+        """Pid of the root template of the agent's own interpreter; 0: there is none."""
+        root = self._roots.get("")
+        return root.popen.pid if root is not None and root.popen is not None else 0
+
+    @property
+    def root_pids(self) -> set[int]:
+        """Pids of all root templates."""
+        return {root.popen.pid for root in self._roots.values() if root.popen is not None}
 
     async def start(self) -> None:
-        """Start the root, so that the first worker need not wait for it."""
-        if self._usable():
+        """Start the agent's own root, so that the first worker need not wait for it."""
+        if IS_LINUX:
             try:
-                await self._obtain_root()
+                await self._obtain_root("")
             except TemplateError as exc:
                 self._log("template_failed", str(exc))
 
     async def obtain(self, spec: WorkerSpec) -> TemplateEnd | None:
         """Return the template for `spec`, made if need be; None: start the worker by exec."""
-        if not self._usable():
+        if not IS_LINUX or not self._root_of(spec.python).usable:
             return None
+        if spec.secret_variables or spec.secret_files:
+            # Code that reads a secret while it is imported must find it, and a template that
+            # many workers come from must not: such a worker loads its code itself.
+            try:
+                return await self._obtain_root(spec.python)
+            except TemplateError as exc:
+                self._log("template_failed", str(exc))
+                return None
         key = TemplateKey.of(spec)
         making = self._bundles.pop(key, None)
         if making is not None and making.done() and _is_lost(making):
@@ -243,55 +277,62 @@ class Templates:
             if making.done() and not making.cancelled() and (end := making.result()) is not None:
                 end.close()
         self._bundles.clear()
-        if self._root_starting is not None:
-            self._root_starting.cancel()
-        if self._root is not None:
-            self._root.close()
-        if self._popen is not None:
-            await _reap(self._popen, deadline_s)
-            self._popen = None
+        for root in self._roots.values():
+            if root.starting is not None:
+                root.starting.cancel()
+            if root.end is not None:
+                root.end.close()
+        for root in self._roots.values():
+            if root.popen is not None:
+                await _reap(root.popen, deadline_s)
+                root.popen = None
 
-    def _usable(self) -> bool:
-        return IS_LINUX and self._root_failures < ROOT_FAILURES_MAX
+    def _root_of(self, python: str) -> _Root:
+        root = self._roots.get(python)
+        if root is None:
+            root = self._roots[python] = _Root(python)
+        return root
 
-    async def _obtain_root(self) -> TemplateEnd:
-        if self._root is not None and not self._root.lost:
-            return self._root
-        if self._root_starting is None or self._root_starting.done():
-            self._root_starting = asyncio.create_task(self._start_root())
-        return await asyncio.shield(self._root_starting)
+    async def _obtain_root(self, python: str) -> TemplateEnd:
+        root = self._root_of(python)
+        if root.end is not None and not root.end.lost:
+            return root.end
+        if root.starting is None or root.starting.done():
+            root.starting = asyncio.create_task(self._start_root(root))
+        return await asyncio.shield(root.starting)
 
-    async def _start_root(self) -> TemplateEnd:
-        if self._popen is not None:
-            await _reap(self._popen, 1.0)
+    async def _start_root(self, root: _Root) -> TemplateEnd:
+        if root.popen is not None:
+            await _reap(root.popen, 1.0)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         name, _, text = self._mark.partition("=")
-        command = [sys.executable, "-P", "-m", "millstream_executor.template"]
+        command = [root.python or sys.executable, "-P", "-m", "millstream_executor.template"]
         with theirs:
             # By exec, and on the loop's own thread: when the thread that started it ends, the
             # kernel kills the template.
-            self._popen = subprocess.Popen(  # noqa: ASYNC220 - one short exec
+            root.popen = subprocess.Popen(  # noqa: ASYNC220 - one short exec
                 [*command, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, name: text},
                 start_new_session=True,
             )
-        root = TemplateEnd(ours, self._on_exit, self._on_lost)
+        end = TemplateEnd(ours, self._on_exit, self._on_lost)
         try:
             async with asyncio.timeout(ROOT_READY_S):
-                await root.ready
+                await end.ready
         except (TemplateError, TimeoutError) as exc:
-            self._root_failures += 1
-            root.close()
+            root.failures += 1
+            end.close()
             raise TemplateError(f"the root template did not start: {exc}") from exc
-        self._root_failures = 0
-        self._root = root
-        return root
+        root.failures = 0
+        root.end = end
+        self.workers[end] = 0
+        return end
 
     async def _make(self, key: TemplateKey) -> TemplateEnd | None:
         try:
-            root = await self._obtain_root()
+            root = await self._obtain_root(key.python)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             end = TemplateEnd(ours, self._on_exit, self._on_lost)
             self.workers[end] = 0
@@ -323,6 +364,20 @@ class Templates:
                 del self._bundles[key]
                 if end is not None:
                     end.close()
+        self._retire_roots()
+
+    def _retire_roots(self) -> None:
+        """Let go of other interpreters' roots without workers when there are too many."""
+        needed = {"", *(key.python for key in self._bundles)}
+        for python, root in tuple(self._roots.items())[: len(self._roots) - ROOTS_MAX]:
+            if python in needed or root.end is None or self.workers.get(root.end, 0):
+                continue
+            del self._roots[python]
+            root.end.close()
+            if root.popen is not None:
+                # Its end is seen to by the kernel: nobody waits for it but the reaper below.
+                self._reaping.add(task := asyncio.create_task(_reap(root.popen, 1.0)))
+                task.add_done_callback(self._reaping.discard)
 
 
 def _is_lost(making: asyncio.Task[TemplateEnd | None]) -> bool:

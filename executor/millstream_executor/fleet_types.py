@@ -4,7 +4,7 @@ from pathlib import Path
 
 import msgspec
 
-from millstream_events.values import WORKER_ASYNC
+from millstream_events.values import WORKER_ASYNC, SecretRef
 
 
 class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -22,6 +22,14 @@ class WorkerSpec(msgspec.Struct, frozen=True, kw_only=True):
     memory_max_bytes: int = 0
     #: Working directory of the worker; None: the agent's own.
     cwd: Path | None = None
+    #: Its interpreter; empty: the agent's own.
+    python: str = ""
+    #: What it is told in confidence; the values come from the agent's shell.
+    secrets: tuple[SecretRef, ...] = ()
+    #: Environment variable -> secret.
+    secret_variables: tuple[tuple[str, str], ...] = ()
+    #: Name below the worker's folder of secrets -> secret.
+    secret_files: tuple[tuple[str, str], ...] = ()
 
 
 class WorkerExit(msgspec.Struct, frozen=True, kw_only=True):

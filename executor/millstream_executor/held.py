@@ -22,6 +22,7 @@ from millstream_events.reports import (
     Succeeded,
     Work,
 )
+from millstream_executor.crew import WorkClass
 from millstream_executor.link import ToWorker
 
 
@@ -61,6 +62,10 @@ class HeldAttempt(msgspec.Struct, kw_only=True):
     light: bool = False
     #: In a process of its own, which ends with it.
     alone: bool = False
+    #: Goes to a kept worker of this class; None: to any that will do.
+    kept: WorkClass | None = None
+    #: Waits for room in such a worker, aside from the queue.
+    aside: bool = False
     #: Calls forwarded and not released: id -> when.
     pending: dict[bytes, int] = {}
     #: When its children were last asked for (or the oldest call was made).

@@ -36,6 +36,11 @@ class InlineFleet:
         self._loop = asyncio.get_running_loop()
         self._workers: dict[str, Attempts] = {}
 
+    @property
+    def tells_secrets(self) -> bool:
+        """No: the environment is the caller's own, and many attempts share it."""
+        return False
+
     async def start(self) -> None:
         """Get ready to start workers: nothing to do."""
 

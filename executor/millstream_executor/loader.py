@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from millstream._bundle import MANIFEST, Manifest
+from millstream._image_use import adopt
 from millstream._pickling import load as load_pickled
 from millstream.errors import ModuleLoadError
 from millstream_events.values import ErrorRecord, TaskRef
@@ -80,7 +81,9 @@ def enter_bundle(bundle_dir: Path | None, cwd: Path | None) -> None:
         # Code that is importable as it is may lie in the working directory, as with `python -m`.
         folders = [str(Path.cwd())]
     else:
-        relative = read_manifest(bundle_dir).sys_path or ("",)
+        manifest = read_manifest(bundle_dir)
+        adopt(manifest.images)
+        relative = manifest.sys_path or ("",)
         folders = [str(bundle_dir / name) if name else str(bundle_dir) for name in relative]
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     importlib.invalidate_caches()

@@ -37,6 +37,8 @@ class WorkerStart(msgspec.Struct, frozen=True, array_like=True):
     limit_data: bool = False
     #: Pid of the agent that started the worker by exec; 0: a template forked it.
     parent: int = 0
+    #: Environment variable -> secret, set like `env_vars` and never seen by a template.
+    secrets: tuple[tuple[str, str], ...] = ()
 
 
 class ForkTemplate(msgspec.Struct, frozen=True, array_like=True, tag=1):

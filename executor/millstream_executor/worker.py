@@ -142,6 +142,7 @@ async def _serve(
 
 def _enter(start: WorkerStart) -> tuple[TaskLoader, ErrorRecord | None]:
     os.environ.update(start.env_vars)
+    os.environ.update(start.secrets)
     bundle_dir = Path(start.bundle_dir) if start.bundle_dir else None
     loader = TaskLoader(bundle_dir)
     try:

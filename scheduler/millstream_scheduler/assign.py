@@ -20,6 +20,9 @@ def assign(turn: Turn, run: RunState, ordinal: int, seat: Seat, token: bytes) ->
     _record(turn, run, ordinal, seat.hello.pool, seat.agent, token, seat.generation)
     seat.live[token] = (run.id, ordinal)
     seat.bundles.add(bundle_of(run, run.actions[ordinal]))
+    needs = run.actions[ordinal].rules.needs
+    if needs is not None:
+        seat.room.take(token, needs)
 
 
 def _record(

@@ -24,7 +24,7 @@ from millstream_scheduler.fairness import (
     QueueTurns,
     Ready,
 )
-from millstream_scheduler.placement import QUEUE, Seat, selector_of, settled
+from millstream_scheduler.placement import QUEUE, Seat, Wanted, selector_of, settled
 from millstream_scheduler.queues import QueueBook, queue_name
 from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers
@@ -38,20 +38,21 @@ class ClassKey(NamedTuple):
     """What ready actions have in common that wait together."""
 
     queue_name: str
-    selector: Selector
+    wanted: Wanted
     #: Roots of runs that count against their queue's `run_concurrency` and are not under way.
     new_runs: bool = False
 
 
 class ReadyClass:
-    """Ready actions of one queue that any of the same pools may run."""
+    """Ready actions of one queue that any of the same agents may run."""
 
     __slots__ = ("key", "queue", "unmatched_since_ns")
 
     def __init__(self, key: ClassKey) -> None:
         self.key = key
         self.queue = FairQueue()
-        #: Since when no fresh agent has matched; 0: one does. Leader's monotonic clock.
+        #: Since when no fresh agent has matched and had room, on the leader's monotonic clock;
+        #: 0: one does.
         self.unmatched_since_ns = 0
 
 
@@ -132,8 +133,9 @@ class Book:
     def enqueue(self, run: RunState, ready: Ready) -> None:
         """Put a ready entry into the queue of its class."""
         name = queue_name(run, ready.ordinal)
-        selector = selector_of(run.actions[ready.ordinal].rules, self.queues.pool_of(name))
-        key = ClassKey(name, selector, self.queues.is_new_run(name, run, ready.ordinal))
+        rules = run.actions[ready.ordinal].rules
+        wanted = Wanted(selector_of(rules, self.queues.pool_of(name)), rules.needs)
+        key = ClassKey(name, wanted, self.queues.is_new_run(name, run, ready.ordinal))
         group = self.classes.get(key)
         if group is None:
             group = self.classes[key] = ReadyClass(key)

@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 from millstream_events.phases import State
 from millstream_events.reports import CHECKPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
-from millstream_events.values import Value
+from millstream_events.values import Needs, Value
 from millstream_scheduler.assign import assign, bundle_of
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
@@ -57,8 +57,12 @@ def _lines(turn: Turn, seats: list[Seat]) -> dict[str, _Line]:
     lines: dict[str, _Line] = {}
     for group in turn.book.classes.values():
         if len(group.queue):
-            selector = turn.book.settled(group.key.selector)
-            offers = [seat for seat in seats if matches(selector, seat.hello)]
+            selector, needs = turn.book.settled(group.key.wanted.selector), group.key.wanted.needs
+            offers = [
+                seat
+                for seat in seats
+                if matches(selector, seat.hello) and (needs is None or seat.room.fits(needs))
+            ]
             if offers:
                 lines.setdefault(group.key.queue_name, deque()).append((group, offers))
     return lines
@@ -70,13 +74,17 @@ def _serve(turn: Turn, line: _Line, turns: int) -> int:
     while placed < turns and line:
         group, offers = line[0]
         key = group.key
-        room = turn.book.queues.has_room(key.queue_name, new_run=key.new_runs)
-        if room and any(seat.credit > 0 for seat in offers) and _place_next(turn, group, offers):
+        allowed = turn.book.queues.has_room(key.queue_name, new_run=key.new_runs)
+        if allowed and _can_take(offers, key.wanted.needs) and _place_next(turn, group, offers):
             placed += 1
             line.rotate(-1)
         else:
             line.popleft()
     return placed
+
+
+def _can_take(offers: list[Seat], needs: Needs | None) -> bool:
+    return any(seat.credit > 0 and (needs is None or seat.room.has(needs)) for seat in offers)
 
 
 def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
@@ -94,7 +102,7 @@ def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
         if limit is not None:
             turn.book.aside.setdefault(limit, []).append(ready)
             continue
-        _dispatch(turn, run, ready.ordinal, offers)
+        _dispatch(turn, run, ready.ordinal, offers, group.key.wanted.needs)
         return True
     return False
 
@@ -108,10 +116,13 @@ def _still_ready(run: RunState, ready: Ready) -> bool:
     return action.attempt == ready.attempt and action.state in (State.READY, State.HELD)
 
 
-def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -> None:
+def _dispatch(
+    turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat], needs: Needs | None
+) -> None:
     action = run.actions[ordinal]
     parent_agent = run.actions[action.parent].agent if ordinal else ""
-    seat = choose(offers, bundle_of(run, action), parent_agent)
+    spot = needs is not None and needs.interruptible and not _is_last(action)
+    seat = choose(offers, bundle_of(run, action), parent_agent, needs, interruptible=spot)
     assert seat is not None, (run.id, ordinal)
     token = turn.book.new_token()
     assign(turn, run, ordinal, seat, token)
@@ -123,6 +134,13 @@ def _dispatch(turn: Turn, run: RunState, ordinal: int, offers: Iterable[Seat]) -
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.
     else:
         turn.order_durable(seat.agent, work)
+
+
+def _is_last(action: ActionState) -> bool:
+    """Say whether an attempt that is interrupted now may have been the last one."""
+    rules = action.rules
+    user, system = action.user_failures, action.system_failures
+    return (user > 0 and user >= rules.retries) or (system > 0 and system >= rules.system_retries)
 
 
 def work_of(

@@ -133,6 +133,8 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
             continue  # Ended since by what an attempt before it in this list led to.
         if holding.pop(action.token, None) is not None:
             seat.live[action.token] = (run.id, ordinal)
+            if action.rules.needs is not None:
+                seat.room.take(action.token, action.rules.needs)
             if action.state == State.ABORTING:
                 cancel_attempt(turn, action, "aborted")  # The first word may have been lost.
         elif restarted:
@@ -221,7 +223,7 @@ def give_back(turn: Turn, run: RunState, ordinal: int, why: str) -> None:
 def _forget_live(turn: Turn, action: ActionState) -> None:
     seat = turn.book.seats.get(action.agent)
     if seat is not None:
-        seat.live.pop(action.token, None)
+        seat.drop(action.token)
 
 
 _LOST_TEXT: Final = {
@@ -393,7 +395,7 @@ def _goodbye(turn: Turn, agent: str, report: Goodbye) -> None:
 def _drop_live(turn: Turn, agent: str, token: bytes) -> None:
     seat = turn.book.seats.get(agent)
     if seat is not None:
-        seat.live.pop(token, None)
+        seat.drop(token)
 
 
 _REPORTS: Final[Mapping[type[Report], Callable[[Turn, str, Any], None]]] = {

@@ -6,10 +6,11 @@ push: work waits here and is bound late (design: architecture.md 2.6).
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 from millstream_events.reports import Hello
-from millstream_events.values import Policy, Selector
+from millstream_events.values import UNSAID, Needs, Policy, Selector
+from millstream_scheduler.room import Room
 
 #: The default pool of a queue that names no pool of its own.
 ANY: Final = Selector()
@@ -18,6 +19,17 @@ QUEUE: Final = "queue:"
 _WARM: Final = 100
 _PARENT: Final = 20
 _CREDIT_SCORE_MAX: Final = 50
+#: Nodes that may vanish for what may be interrupted, and the others for the rest.
+_RIGHT_KIND: Final = 1000
+#: An agent with this label is on a node that may vanish.
+INTERRUPTIBLE: Final = ("interruptible", "true")
+
+
+class Wanted(NamedTuple):
+    """What a ready action asks of an agent; actions that ask for the same wait together."""
+
+    selector: Selector
+    needs: Needs | None
 
 
 class Seat:
@@ -34,6 +46,7 @@ class Seat:
         "incarnation",
         "live",
         "next_number",
+        "room",
         "used",
         "workers",
     )
@@ -53,6 +66,8 @@ class Seat:
         self.acked = 0
         #: Dispatches out, by token: (run, ordinal).
         self.live: dict[bytes, tuple[str, int]] = {}
+        #: What is left of its machine.
+        self.room = Room(hello.capacity or UNSAID)
         #: Bundles that it has run: warm.
         self.bundles: set[bytes] = set()
         self.workers: tuple[int, ...] = ()
@@ -61,6 +76,12 @@ class Seat:
     def credit(self) -> int:
         """Dispatches that may be sent now."""
         return self.granted - self.used
+
+    def drop(self, token: bytes) -> None:
+        """Note that an attempt is not there any more."""
+        self.live.pop(token, None)
+        if self.room.held:
+            self.room.give_back(token)
 
     def fresh(self, now_ns: int, stale_ms: int) -> bool:
         """Whether it was heard of recently enough to be given work."""
@@ -120,18 +141,28 @@ def describe(selector: Selector) -> str:
     return f"Pool({', '.join(parts)})"
 
 
-def choose(seats: Iterable[Seat], bundle: bytes, parent_agent: str) -> Seat | None:
-    """Return the best of `seats` with credit, or None.
+def choose(
+    seats: Iterable[Seat],
+    bundle: bytes,
+    parent_agent: str,
+    needs: Needs | None = None,
+    *,
+    interruptible: bool = False,
+) -> Seat | None:
+    """Return the best of `seats` with credit and room, or None.
 
-    Warm code first, then the parent's own agent (small inputs are there already), then the
-    most credit. Seats are few (one for each node), so all are looked at.
+    Nodes of the right kind first (those that may vanish for what may be interrupted, the others
+    for the rest), then warm code, then the parent's own agent (small inputs are there already),
+    then the most credit. Seats are few (one for each node), so all are looked at.
     """
     best: Seat | None = None
     best_score = -1
     for seat in seats:
-        if seat.credit <= 0:
+        if seat.credit <= 0 or (needs is not None and not seat.room.has(needs)):
             continue
         score = min(seat.credit, _CREDIT_SCORE_MAX)
+        if (INTERRUPTIBLE in seat.hello.labels) == interruptible:
+            score += _RIGHT_KIND
         if bundle in seat.bundles:
             score += _WARM
         if seat.agent == parent_agent:

@@ -9,7 +9,7 @@ from typing import Final
 from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.state import RunState
-from millstream_events.values import ErrorRecord
+from millstream_events.values import NO_NEEDS, ErrorRecord
 from millstream_scheduler.conditions import notify
 from millstream_scheduler.hear_reports import live_on, lose
 from millstream_scheduler.outcomes import (
@@ -21,6 +21,7 @@ from millstream_scheduler.outcomes import (
     settle_failure,
 )
 from millstream_scheduler.placement import describe, matches
+from millstream_scheduler.room import why_unfit
 from millstream_scheduler.timers import Due
 from millstream_scheduler.triggers import fire_trigger
 from millstream_scheduler.turn import Turn
@@ -94,7 +95,7 @@ def _runtime(turn: Turn, run: RunState, due: Due) -> None:
         cancel_attempt(turn, action, "timeout")
         seat = turn.book.seats.get(action.agent)
         if seat is not None:
-            seat.live.pop(action.token, None)
+            seat.drop(action.token)
         _mark(turn, run, due)
         _time_out(turn, run, due.action, "MaxRuntimeExceededError", "running")
 
@@ -158,19 +159,26 @@ def hold_unmatched(turn: Turn) -> None:
         if not len(group.queue):
             group.unmatched_since_ns = 0
             continue
-        selector = turn.book.settled(group.key.selector)
-        if any(
-            seat.fresh(turn.monotonic_ns, config.agent_stale_ms) and matches(selector, seat.hello)
+        selector = turn.book.settled(group.key.wanted.selector)
+        rooms = {
+            seat.agent: seat.room
             for seat in turn.book.seats.values()
-        ):
+            if seat.fresh(turn.monotonic_ns, config.agent_stale_ms)
+            and matches(selector, seat.hello)
+        }
+        needs = group.key.wanted.needs or NO_NEEDS
+        if any(room.has(needs) for room in rooms.values()):
             group.unmatched_since_ns = 0
             continue
         if not group.unmatched_since_ns:
             group.unmatched_since_ns = turn.monotonic_ns
         elif turn.monotonic_ns - group.unmatched_since_ns >= config.hold_ms * 1_000_000:
-            pools = sorted({seat.hello.pool for seat in turn.book.seats.values()})
-            there = f"pools that are there: {', '.join(pools)}" if pools else "no pool is there"
-            reason = f"no agent offers {describe(selector)}; {there}"
+            if rooms:
+                reason = why_unfit(needs, rooms)
+            else:
+                pools = sorted({seat.hello.pool for seat in turn.book.seats.values()})
+                there = f"pools that are there: {', '.join(pools)}" if pools else "no pool is there"
+                reason = f"no agent offers {describe(selector)}; {there}"
             for ready in group.queue.peek(HELD_MAX):
                 _hold(turn, ready.run, ready.ordinal, reason)
 

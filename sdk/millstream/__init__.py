@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         types,
     )
     from millstream._accessor import ctx
+    from millstream._build import ImageBuild, build, build_images
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
     from millstream._condition import ConditionWebhook, new_condition
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from millstream._environment import TaskEnvironment
     from millstream._environment_fields import Environment
     from millstream._group import group
+    from millstream._image import Image
     from millstream._init import current_domain, current_project, init, init_from_config, shutdown
     from millstream._init_forms import (
         init_from_api_key,
@@ -58,7 +60,9 @@ if TYPE_CHECKING:
     from millstream._pool import Pool
     from millstream._resources import Resources
     from millstream._retry import Backoff, RetryStrategy, Timeout, TimeoutType
+    from millstream._reuse import ReusePolicy
     from millstream._run import Run
+    from millstream._secret import Secret, SecretRequest
     from millstream._stream import StreamTask
     from millstream._task import AsyncFunctionTaskTemplate, AsyncTask, SyncTask, Task, TaskTemplate
     from millstream._trace import trace
@@ -96,6 +100,8 @@ __all__ = [
     "FixedRate",
     "GPU",
     "HABANA_GAUDI",
+    "Image",
+    "ImageBuild",
     "Link",
     "MillstreamWarning",
     "Neuron",
@@ -105,7 +111,10 @@ __all__ = [
     "Pool",
     "Resources",
     "RetryStrategy",
+    "ReusePolicy",
     "Run",
+    "Secret",
+    "SecretRequest",
     "StreamTask",
     "SyncTask",
     "TPU",
@@ -120,6 +129,8 @@ __all__ = [
     "TriggeredPartition",
     "VersionParameters",
     "__version__",
+    "build",
+    "build_images",
     "config",
     "ctx",
     "current_domain",
@@ -183,6 +194,8 @@ _HOMES: Final = {
     "FixedRate": "_trigger",
     "GPU": "_devices",
     "HABANA_GAUDI": "_devices",
+    "Image": "_image",
+    "ImageBuild": "_build",
     "Link": "_link",
     "MillstreamWarning": "_unsupported",
     "Neuron": "_devices",
@@ -192,7 +205,10 @@ _HOMES: Final = {
     "Pool": "_pool",
     "Resources": "_resources",
     "RetryStrategy": "_retry",
+    "ReusePolicy": "_reuse",
     "Run": "_run",
+    "Secret": "_secret",
+    "SecretRequest": "_secret",
     "StreamTask": "_stream",
     "SyncTask": "_task",
     "TPU": "_devices",
@@ -207,6 +223,8 @@ _HOMES: Final = {
     "TriggeredPartition": "_trigger",
     "VersionParameters": "_cache",
     "__version__": "_version",
+    "build": "_build",
+    "build_images": "_build",
     "config": "config",
     "ctx": "_accessor",
     "current_domain": "_init",

@@ -9,7 +9,7 @@ from typing import Final
 from millstream._nearest import unknown_name
 
 _NO_APPS: Final = "apps are not served; run the server beside the cluster and start runs from it"
-_NO_IMAGES: Final = "no images are built; tasks run in the Python environment of their pool"
+_NO_IMAGES: Final = "agents build environments from `Image` themselves; no other builder is called"
 _NO_TRAINING: Final = "no group of workers is started as one; start one task for each worker"
 _NO_SANDBOX: Final = "no restricted interpreter is there; write the code as a task"
 _NO_MODELS: Final = "models are not fetched ahead; fetch them in a task and keep the `File`"
@@ -23,7 +23,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "AppHandle": _NO_APPS,
         "app": _NO_APPS,
         "artifacts": "artifacts are not kept yet; name a run, and read its outputs",
-        "ImageBuild": _NO_IMAGES,
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
         "connectors": _NO_CONNECTORS,

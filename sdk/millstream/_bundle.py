@@ -58,6 +58,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     python: str = ""
     #: Modules to import when the worker starts.
     modules: tuple[str, ...] = ()
+    #: Environment -> digest of its plan, in hexadecimal; empty: the agent's own interpreter.
+    images: dict[str, str] = {}
 
 
 class Bundle(NamedTuple):
@@ -147,10 +149,26 @@ class BundleCache:
         self._modules: Mapping[str, str] = {}
         self._files: _Files = {}
         self._stamps: list[tuple[int, int]] = []
+        self._images: Mapping[str, str] = {}
         self._bundle: Bundle | None = None
 
-    def bundle(self, root: Path, *, copy_style: str = "loaded_modules") -> Bundle:
-        """Return the bundle of `root`; errors as those of `pack_bundle`."""
+    def bundle(
+        self,
+        root: Path,
+        *,
+        copy_style: str = "loaded_modules",
+        images: Mapping[str, str] | None = None,
+    ) -> Bundle:
+        """Return the bundle of `root`; errors as those of `pack_bundle`.
+
+        Args:
+            root: As for `pack_bundle`.
+            copy_style: As for `pack_bundle`.
+            images: Environment -> digest of its plan, for workers to know.
+        """
+        if (images or {}) != self._images:
+            self._images = dict(images or {})
+            self._bundle = None
         script = main_script()
         newest = next(reversed(sys.modules))
         loaded = (root, copy_style, script, len(sys.modules), newest, tuple(sys.path))
@@ -163,7 +181,7 @@ class BundleCache:
         stamps = [_stamp(path) for path in self._files.values()]
         if self._bundle is None or stamps != self._stamps:
             main = None if main_module() else script
-            content = _pack(root, self._files, self._modules, main)
+            content = _pack(root, self._files, self._modules, main, self._images)
             self._bundle = Bundle(digest_of(content), content)
             self._stamps = stamps
         return self._bundle
@@ -184,13 +202,20 @@ def _stamp(path: str) -> tuple[int, int]:
     return stat.st_mtime_ns, stat.st_size
 
 
-def _pack(root: Path, files: _Files, modules: Mapping[str, str], main: Path | None) -> bytes:
+def _pack(
+    root: Path,
+    files: _Files,
+    modules: Mapping[str, str],
+    main: Path | None,
+    images: Mapping[str, str] | None = None,
+) -> bytes:
     total_bytes = 0
     manifest = Manifest(
         main=_relative(main, root) if main is not None else None,
         sys_path=_search_dirs(root),
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         modules=tuple(sorted(modules)),
+        images=dict(sorted((images or {}).items())),
     )
     tar_bytes = io.BytesIO()
     with tarfile.open(fileobj=tar_bytes, mode="w", format=tarfile.GNU_FORMAT) as archive:

@@ -22,6 +22,7 @@ from millstream._context import ActionContext, Call, current
 from millstream._failures import exception_of
 from millstream._group import group_here
 from millstream._handing_on import handed_on
+from millstream._image_use import Plan
 from millstream._interface import Interface
 from millstream._link import Link
 from millstream._values import inputs_hash
@@ -32,6 +33,7 @@ from millstream_events.phases import SUCCESS_PHASES
 from millstream_events.reports import JournalEntry
 from millstream_events.values import (
     INLINE_BYTES_MAX,
+    NO_NEEDS,
     Blob,
     ErrorRecord,
     Inline,
@@ -60,6 +62,8 @@ class Scope(NamedTuple):
 
 #: Pickled tasks that are in the blob store, or on their way.
 _stored_code: Final[WeakKeyDictionary[Any, asyncio.Task[Digest]]] = WeakKeyDictionary()
+#: Plans of environments that this process has stored.
+_stored_plans: Final[set[Digest]] = set()
 #: The innermost trace step around the current code; it counts only for its own attempt.
 step: Final[ContextVar[Scope | None]] = ContextVar("millstream_step", default=None)
 
@@ -94,6 +98,8 @@ class CalledTask(Protocol):
     def ref(self) -> TaskRef: ...
 
     def policy(self) -> Policy: ...
+
+    def image_plan(self) -> Plan | None: ...
 
 
 class Request(NamedTuple):
@@ -225,6 +231,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
             return await collect(context, recorded)
         k += AGAIN
     await finish(request.sink, context.controller)
+    request = await _with_plan(context, request)
     call = Call(
         id=id_,
         kind="task",
@@ -280,6 +287,25 @@ def _deployed_like(context: ActionContext, ref: TaskRef) -> TaskRef:
     if context.task.deployed is None or ref.deployed is not None:
         return ref
     return msgspec.structs.replace(ref, deployed=context.task.deployed)
+
+
+def with_image(request: Request, plan: Plan | None) -> Request:
+    """Return the call with the environment that it is to run in."""
+    if plan is None:
+        return request
+    needs = msgspec.structs.replace(request.policy.needs or NO_NEEDS, image=plan.digest)
+    return request._replace(policy=msgspec.structs.replace(request.policy, needs=needs))
+
+
+async def _with_plan(context: ActionContext, request: Request) -> Request:
+    """Return the call with its environment, whose plan is in the blob store by then."""
+    if context.mode != "remote":
+        return request
+    plan = request.callee.image_plan()
+    if plan is not None and plan.content and plan.digest not in _stored_plans:
+        await context.controller.store(plan.content, "plan")
+        _stored_plans.add(plan.digest)
+    return with_image(request, plan)
 
 
 async def _store_code(context: ActionContext, task: CalledTask) -> Digest:

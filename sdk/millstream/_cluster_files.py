@@ -17,6 +17,8 @@ from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError
 
 STATE_DIR: Final = ".millstream"
+#: In the state directory: secrets of the cluster, mode 0600.
+SECRETS_FILE: Final = "secrets.toml"
 _VARIABLE: Final = "MILLSTREAM_ENDPOINT"
 #: NATS's own default.
 _PORT: Final = 4222

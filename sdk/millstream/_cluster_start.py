@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from millstream._cluster_files import Layout, Ready, write_private
+from millstream._cluster_files import SECRETS_FILE, Layout, Ready, write_private
 from millstream._cluster_plan import ChildSpec, SupervisorConfig
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError, StoreInUseError
@@ -26,6 +26,7 @@ from millstream_events.nats_server import (
     _config_text as nats_config_text,  # pyright: ignore[reportPrivateUsage]
 )
 from millstream_events.ports import Durability
+from millstream_events.values import UNSAID, Capacity
 from millstream_executor.config import AgentConfig, agent_name
 from millstream_scheduler.config import SchedulerConfig
 
@@ -54,6 +55,8 @@ class ClusterSettings(msgspec.Struct, frozen=True, kw_only=True):
     durability: Durability = "interval"
     #: Nothing is kept when the cluster ends.
     ephemeral: bool = False
+    #: What the machine has for tasks.
+    capacity: Capacity = UNSAID
 
     def __post_init__(self) -> None:
         if self.durability not in DURABILITIES:
@@ -153,6 +156,8 @@ def _agent_child(layout: Layout, endpoint: Endpoint, settings: ClusterSettings) 
         agent=agent_name(socket.gethostname()),
         slots=settings.slots,
         workers=settings.workers,
+        capacity=settings.capacity,
+        secrets_path=str(layout.state / SECRETS_FILE),
         data_dir=str(layout.data),
         # Who ends a cluster on his desk does not wait for what runs: it is run again next time.
         drain_ms=AGENT_DRAIN_MS,

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
+import msgspec
+
 from millstream._bundle import Bundle
 from millstream._client import Client, new_command_id
 from millstream._deployed import pack_interface, record_of
@@ -29,7 +31,7 @@ from millstream_events.deployed import DeployedTask as TaskRecord
 from millstream_events.deployed import DeployedTrigger
 from millstream_events.errors import RejectedError
 from millstream_events.ids import digest_of
-from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Value
+from millstream_events.values import INLINE_BYTES_MAX, NO_NEEDS, Blob, Inline, Value
 
 #: Tasks registered at once.
 _AT_ONCE_MAX = 16
@@ -248,6 +250,11 @@ async def _deploy_task(
         project=place.settings.project,
         domain=place.settings.domain,
     )
+    plan = task.image_plan()
+    if plan is not None:
+        needs = msgspec.structs.replace(record.policy.needs or NO_NEEDS, image=plan.digest)
+        policy = msgspec.structs.replace(record.policy, needs=needs)
+        record = msgspec.structs.replace(record, policy=policy)
     sink = Sink()
     requests: list[TriggerRequest] = []
     for trigger in task.triggers:
@@ -295,6 +302,9 @@ async def _store(
     """Store what the records refer to, before they are registered."""
     if bundle is not None and bundle.digest not in client.kept:
         client.kept.add(await client.keep(bundle.content))
+    for plan in code.plans:
+        if plan.digest not in client.kept:
+            client.kept.add(await client.keep(plan.content))
     contents = [interface, *(trigger.content for trigger in triggers)]
     for content in contents:
         if len(content) > INLINE_BYTES_MAX:

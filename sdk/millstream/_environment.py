@@ -7,12 +7,16 @@ from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
 from millstream._cache import Cache, CacheRequest, cache_from_request
 from millstream._documentation import Documentation
-from millstream._environment_fields import Environment, refuse_plain, unused_of
+from millstream._environment_fields import Environment
+from millstream._image import Image
+from millstream._image_use import know
 from millstream._link import Link, checked_links
 from millstream._nearest import unknown_name
 from millstream._pool import Pool
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, TimeoutRequest, retry_of
+from millstream._reuse import ReusePolicy, check_reuse
+from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
 from millstream._stream import StreamTask, gathering
 from millstream._task import AsyncTask, SyncTask, Task, check_resolver, tuple_of
@@ -30,7 +34,7 @@ _OF_ENVIRONMENT: Final = (
 _OF_TASK: Final = (
     "cache", "docs", "entrypoint", "env_vars", "idempotent", "interruptible", "links",
     "max_inline_io_bytes", "pod_template", "pool", "produces_artifacts", "queue", "report",
-    "resources", "retries", "service_account", "short_name", "task_resolver", "timeout",
+    "resources", "retries", "secrets", "service_account", "short_name", "task_resolver", "timeout",
     "triggers",
 )  # fmt: skip
 
@@ -59,15 +63,15 @@ class TaskEnvironment(Environment):
 
     Args:
         name: Lower-case words of letters and digits, joined by `-` or `_`.
-        image: Known from Flyte; tasks run in the Python environment of their pool.
+        image: Python environment of the tasks: an `Image`; `"auto"`: their agent's own.
         resources: What each attempt asks of its machine.
         env_vars: Environment variables of each attempt.
-        secrets: Secrets that each attempt needs.
+        secrets: Names of secrets, or `Secret`; given to the attempt's own process alone.
         cache: `"auto"`, `"override"`, `"disable"` or a `Cache`.
-        reusable: Known from Flyte: how its workers are kept warm.
+        reusable: Workers that stay, with their state, for the tasks of this environment.
         queue: Name of the queue; None: the default one.
         pool: Pools that may run the tasks; a bare string is a pool's name.
-        interruptible: Known from Flyte.
+        interruptible: Nodes that may vanish are welcome, but for the last attempt.
         pod_template: Known from Flyte.
         service_account: Known from Flyte.
         plugin_config: Known from Flyte; refused.
@@ -84,12 +88,12 @@ class TaskEnvironment(Environment):
         self,
         name: str,
         *,
-        image: Any = "auto",
+        image: Image | str | None = "auto",
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
-        secrets: Any = None,
+        secrets: SecretRequest | None = None,
         cache: CacheRequest = "disable",
-        reusable: Any = None,
+        reusable: ReusePolicy | None = None,
         queue: str | None = None,
         interruptible: bool = False,
         pod_template: object = None,
@@ -109,16 +113,18 @@ class TaskEnvironment(Environment):
         )  # fmt: skip
         if reusable is not None and plugin_config is not None:
             raise ValueError("Cannot set plugin_config when environment is reusable.")
-        refuse_plain("reusable", reusable, (int, float, str, list, dict), "ReusePolicy")
+        if reusable is not None and not isinstance(cast("object", reusable), ReusePolicy):
+            raise TypeError(f"Expected reusable to be of type ReusePolicy, got {type(reusable)}")
         if cache and not isinstance(cast("object", cache), str | Cache):
             raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
-        check_settings({"reusable": reusable, "plugin_config": plugin_config})
+        check_settings({"plugin_config": plugin_config})
         self.cache = cache_from_request(cache)
         self.reusable = reusable
         self.plugin_config = plugin_config
         self.queue = queue
         self.pool = pool
         self._tasks: dict[str, Task[..., Any]] = {}
+        know(self)
 
     @property
     def tasks(self) -> dict[str, Task[..., Any]]:
@@ -203,6 +209,7 @@ class TaskEnvironment(Environment):
         docs: Documentation | str | None = None,
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
+        secrets: SecretRequest | None = None,
         queue: str | None = None,
         interruptible: bool | None = None,
         max_inline_io_bytes: int = INLINE_IO_BYTES_MAX,
@@ -227,11 +234,12 @@ class TaskEnvironment(Environment):
             function: Sync or async; one that yields gives its items when it has ended.
             settings: `short_name`, `cache`, `retries` (a count or `RetryStrategy`), `timeout`
                 (seconds, `timedelta` or `Timeout`), `docs`, `resources`, `env_vars` (added to
-                the environment's), `queue`, `pool`, `max_inline_io_bytes`, `entrypoint`, `report`
-                (keep the report of each attempt), `links` (places elsewhere that show it), and
+                the environment's), `secrets` (in place of the environment's), `queue`, `pool`,
+                `interruptible`, `max_inline_io_bytes`, `entrypoint`, `report` (keep the report
+                of each attempt), `links` (places elsewhere that show it), and
                 `idempotent=False` for what must never be started twice by the system. Known
-                from Flyte: `pod_template`, `interruptible`, `service_account`, `triggers`,
-                `task_resolver`, `produces_artifacts`.
+                from Flyte: `pod_template`, `service_account`, `triggers`, `task_resolver`,
+                `produces_artifacts`.
 
         Raises:
             TypeError: Not a function, or an unknown setting.
@@ -256,11 +264,7 @@ class TaskEnvironment(Environment):
         if not isinstance(what, FunctionType):
             raise TypeError(f"a task is made of a function, not of {what!r}")
         is_async = inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what)
-        if not is_async and getattr(self.reusable, "concurrency", 1) > 1:
-            raise ValueError(
-                "Reusable environments with concurrency greater than 1 are only supported for "
-                "async tasks. Please use an async function or set concurrency to 1."
-            )
+        check_reuse(self.reusable, is_async=is_async)
         docs, merged = self._settings_of(what, **settings)
         task: Task[..., Any]
         if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
@@ -283,6 +287,7 @@ class TaskEnvironment(Environment):
         docs: Documentation | str | None = None,
         resources: Resources | None = None,
         env_vars: Mapping[str, str] | None = None,
+        secrets: SecretRequest | None = None,
         queue: str | None = None,
         interruptible: bool | None = None,
         max_inline_io_bytes: int = INLINE_IO_BYTES_MAX,
@@ -294,7 +299,7 @@ class TaskEnvironment(Environment):
         """Fold the decorator's settings over the environment's."""
         check_resolver(known.pop("task_resolver", None))
         report, links = bool(known.pop("report", False)), checked_links(known.pop("links", ()))
-        check_settings({"interruptible": interruptible, **unused_of(resources), **known})
+        check_settings(known)
         merged = TaskSettings(
             short_name=short_name or function.__name__,
             cache=self.cache if cache is None else cache_from_request(cache),
@@ -308,7 +313,7 @@ class TaskEnvironment(Environment):
             max_inline_io_bytes=max_inline_io_bytes,
             idempotent=idempotent,
             entrypoint=entrypoint,
-            secrets=self.secrets,
+            secrets=self.secrets if secrets is None else secrets,
             service_account=known.get("service_account") or self.service_account,
             pod_template=known.get("pod_template") or self.pod_template,
             reusable=self.reusable,

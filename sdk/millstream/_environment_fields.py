@@ -4,8 +4,11 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
+from millstream._image import Image
+from millstream._image_use import check_image
 from millstream._pod import PodTemplate
 from millstream._resources import Resources
+from millstream._secret import SecretRequest, secrets_from_request
 from millstream._unsupported import check_settings
 from millstream_events.names import NAME_CHARS_MAX
 
@@ -37,11 +40,11 @@ class Environment:
         depends_on: Sequence["Environment"] = (),
         pod_template: object = None,
         description: str | None = None,
-        secrets: Any = None,
+        secrets: SecretRequest | None = None,
         env_vars: Mapping[str, str] | None = None,
         resources: Resources | None = None,
         interruptible: bool = False,
-        image: Any = "auto",
+        image: Image | str | None = "auto",
         include: Sequence[str] = (),
         service_account: str | None = None,
     ) -> None:
@@ -61,19 +64,15 @@ class Environment:
                 "pod_template": (pod_template, (str, PodTemplate), "str or PodTemplate"),
             }
         )
-        refuse_plain("secrets", secrets, (int, float), "SecretRequest")
-        refuse_plain("image", image, (int, float, bytes, list, dict), "str or Image")
+        secrets_from_request(secrets)
+        check_image(image)
         for dependency in depends_on:
             _check_environment(dependency, "depends_on to be of type List[Environment]")
         check_settings(
             {
-                "image": image,
-                "interruptible": interruptible,
                 "include": _paths(include),
                 "pod_template": pod_template,
-                "secrets": secrets,
                 "service_account": service_account,
-                **unused_of(resources),
             }
         )
         self.name = name
@@ -110,23 +109,6 @@ class Environment:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
-
-
-def unused_of(resources: Resources | None) -> dict[str, object]:
-    """Return what of `resources` has no effect yet."""
-    if resources is None:
-        return {}
-    return {"gpu": resources.gpu_count or None, "disk": resources.disk, "shm": resources.shm}
-
-
-def refuse_plain(name: str, value: object, kinds: tuple[type, ...], wanted: str) -> None:
-    """Refuse a plain value where an object with a meaning is wanted.
-
-    Raises:
-        TypeError: `value` is of one of the `kinds`.
-    """
-    if isinstance(value, kinds):
-        raise TypeError(f"Expected {name} to be of type {wanted}, got {type(value)}")
 
 
 def _check_kinds(given: Mapping[str, tuple[object, tuple[type, ...], str]]) -> None:

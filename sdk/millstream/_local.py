@@ -18,7 +18,8 @@ from millstream_events.clock import SystemClock
 from millstream_events.endpoint import Endpoint
 from millstream_events.memory import MemoryConnection
 from millstream_events.state import ShardState
-from millstream_executor.agent import Agent, OnExit, OnMessages, WorkerFleet
+from millstream_executor.agent import Agent
+from millstream_executor.agent_ports import OnExit, OnMessages, WorkerFleet
 from millstream_executor.config import AgentConfig
 from millstream_executor.inline_fleet import InlineFleet
 from millstream_executor.loader import TaskLoader

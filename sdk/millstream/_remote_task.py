@@ -89,6 +89,9 @@ class TaskDetails:
         self.max_inline_io_bytes = max_inline_io_bytes or record.inline_bytes_max
         self.short_name = short_name or record.short_name
 
+    def image_plan(self) -> None:
+        """Return None: what was deployed names its environment itself."""
+
     @property
     def name(self) -> str:
         """`<environment>.<function>`."""

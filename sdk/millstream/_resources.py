@@ -86,6 +86,16 @@ class Resources:
         return "" if self.shm == "auto" else self.shm
 
     @property
+    def disk_bytes(self) -> int:
+        """Requested disk; 0: nothing was asked."""
+        return 0 if self.disk is None else _parse_bytes("disk", self.disk)
+
+    @property
+    def shm_bytes(self) -> int:
+        """Requested shared memory; 0: nothing was asked, or as much as there is."""
+        return 0 if self.shm in (None, "auto") else _parse_bytes("shm", self.shm)
+
+    @property
     def gpu_device(self) -> str:
         """Name of the accelerator, or empty for any."""
         device = self.get_device()

@@ -10,12 +10,17 @@ from millstream._link import Link
 from millstream._pool import Pool, selector_of
 from millstream._resources import Resources
 from millstream._retry import RetryStrategy, TimeoutRequest, duration_ms, timeout_of
+from millstream._reuse import ReusePolicy
+from millstream._secret import SecretRequest, secrets_from_request
 from millstream_events.values import (
+    NO_NEEDS,
     WORKER_ALONE,
     WORKER_ASYNC,
     WORKER_THREAD,
     Backoff,
+    Needs,
     Policy,
+    Reuse,
 )
 
 #: Most that the inputs, or the outputs, of one call may take, encoded (Flyte's default).
@@ -43,11 +48,13 @@ class TaskSettings:
     #: False: an attempt that may have started is never started again by the system.
     idempotent: bool = True
     entrypoint: bool = False
+    #: As they were given; None: none.
+    secrets: SecretRequest | None = None
+    #: Workers that stay, shared by the tasks of one environment; None: any warm worker.
+    reusable: ReusePolicy | None = None
     # What follows is known from Flyte and kept for whoever looks at the task.
-    secrets: object = None
     service_account: str | None = None
     pod_template: object = None
-    reusable: object = None
     produces_artifacts: bool = False
     triggers: tuple[object, ...] = ()
     #: Keep the attempt's report when it ends.
@@ -59,6 +66,7 @@ class TaskSettings:
         if self.max_inline_io_bytes <= 0:
             raise ValueError(f"max_inline_io_bytes must be > 0, not {self.max_inline_io_bytes}")
         timeout_of(self.timeout)
+        secrets_from_request(self.secrets)
         for name, value in self.env_vars.items():
             # Annotations bind nobody at run time.
             if not all(isinstance(text, str) for text in cast("tuple[object, ...]", (name, value))):
@@ -69,9 +77,18 @@ class TaskSettings:
         state = {**vars(self), "env_vars": dict(self.env_vars)}
         return _restore_settings, (state,)
 
-    def policy(self, *, is_async: bool) -> Policy:
-        """Return what the scheduler and the agent need to know of these settings."""
-        alone = self.resources.memory_limit_bytes or self.resources.cpu_milli >= _ALONE_CPU_MILLI
+    def policy(self, *, is_async: bool, environment: str = "") -> Policy:
+        """Return what the scheduler and the agent need to know of these settings.
+
+        Args:
+            is_async: The task is a coroutine function.
+            environment: Name of its environment, which shared workers belong to.
+        """
+        alone = self.reusable is None and bool(
+            self.resources.memory_limit_bytes
+            or self.resources.cpu_milli >= _ALONE_CPU_MILLI
+            or self.secrets
+        )
         backoff = self.retries.backoff
         timeout = timeout_of(self.timeout)
         return Policy(
@@ -88,7 +105,26 @@ class TaskSettings:
             idempotent=self.idempotent,
             env_vars=tuple(sorted(self.env_vars.items())),
             cache_max_age_ms=self.cache.max_age_ms,
+            needs=self._needs(environment),
         )
+
+    def _needs(self, environment: str) -> Needs | None:
+        resources = self.resources
+        reuse: Reuse | None = None
+        if self.reusable is not None:
+            reuse = self.reusable.as_value(environment)
+        needs = Needs(
+            resources.memory_bytes,
+            resources.cpu_milli,
+            resources.gpu_count,
+            resources.gpu_device,
+            resources.disk_bytes,
+            resources.shm_bytes,
+            self.interruptible,
+            tuple(secret.as_ref() for secret in secrets_from_request(self.secrets)),
+            reuse=reuse,
+        )
+        return None if needs == NO_NEEDS else needs
 
 
 def _restore_settings(state: Mapping[str, object]) -> TaskSettings:

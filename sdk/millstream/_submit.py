@@ -13,10 +13,11 @@ import msgspec
 
 from millstream._action_id import ActionID
 from millstream._bundle import Bundle, main_module, main_script, pickle_task
-from millstream._call import Request, encode_call
+from millstream._call import Request, encode_call, with_image
 from millstream._client import Client, new_command_id
 from millstream._custom_context import context_of_run
 from millstream._handing_on import spread
+from millstream._image_use import Plan, known_plans
 from millstream._init import Installation
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
 from millstream._link import links_of
@@ -50,6 +51,8 @@ class Submission(NamedTuple):
     bundle: Bundle | None
     #: Holds what else must be done before the inputs leave.
     sink: Sink
+    #: How the environments of the code are built; stored unless they are known to be.
+    plans: tuple[Plan, ...] = ()
 
 
 class Code(NamedTuple):
@@ -58,6 +61,7 @@ class Code(NamedTuple):
     ref: TaskRef
     bundle: Bundle | None
     pickled: bytes | None
+    plans: tuple[Plan, ...] = ()
 
 
 def prepare(
@@ -74,19 +78,19 @@ def prepare(
         RuntimeDataValidationError: An argument does not fit the task's parameters.
         InlineIOMaxBytesBreached: The inputs are larger than the task allows.
         CodeBundleError: The task's code cannot be sent.
+        ImageBuildError: A file of the task's image is not there.
     """
     run = client.new_run_id()
     raw, context = _places(place, options, run)
     with submitted_to(Submitting(raw, is_local=not client.ships_code)):
         request = encode_call(task, args, kwargs, "")
+    if client.ships_code:
+        request = with_image(request, task.image_plan())
     code = code_of(place, options, task, ships_code=client.ships_code)
     uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
-    inputs: Value | None = None
-    if request.content is not None:
-        inputs = Inline(request.codec, request.content)
-        if len(request.content) > INLINE_BYTES_MAX:
-            inputs = Blob(digest_of(request.content), len(request.content), request.codec)
-            uploads.append(request.content)
+    inputs = _inputs_of(request)
+    if isinstance(inputs, Blob) and request.content is not None:
+        uploads.append(request.content)
     policy = policy_with(request.policy, options, links_here(place, options, task, run))
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
@@ -112,7 +116,20 @@ def prepare(
         settings=settings_of(options),
         notes=options.notes(),
     )
-    return Submission(command, tuple(uploads), code.bundle, request.sink)
+    return Submission(command, tuple(uploads), code.bundle, request.sink, _missing(client, code))
+
+
+def _inputs_of(request: Request) -> Value | None:
+    """Return what the command says of the inputs: themselves, or the blob that they become."""
+    if request.content is None:
+        return None
+    if len(request.content) <= INLINE_BYTES_MAX:
+        return Inline(request.codec, request.content)
+    return Blob(digest_of(request.content), len(request.content), request.codec)
+
+
+def _missing(client: Client, code: Code) -> tuple[Plan, ...]:
+    return tuple(plan for plan in code.plans if plan.digest not in client.kept)
 
 
 def _body_of(ref: TaskRef, request: Request, bundle: bytes, policy: Policy) -> bytes:
@@ -195,7 +212,11 @@ def code_of(
         return Code(ref, None, None) if by_name else _pickled(ref, task, None)
     style = options.copy_style or place.settings.copy_style
     root = place.code_root
-    bundle = None if style == "none" else place.bundles.bundle(root, copy_style=style)
+    plans = known_plans()
+    images = {name: plan.digest.hex() if plan else "" for name, plan in plans.items()}
+    packed = style != "none"
+    bundle = place.bundles.bundle(root, copy_style=style, images=images) if packed else None
+    needed = tuple(plan for plan in plans.values() if plan is not None)
     if ref.module == "__main__":
         script = main_script()
         by_name = by_name and script is not None and script.is_relative_to(root)
@@ -204,7 +225,8 @@ def code_of(
         ref = msgspec.structs.replace(ref, module=main_module() or "__main__")
     elif by_name and bundle is not None:
         _check_packed(place, ref)
-    return Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
+    code = Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
+    return code._replace(plans=needed)
 
 
 def _check_pickles(options: RunOptions, ref: TaskRef) -> None:
@@ -278,6 +300,8 @@ async def store_uploads(client: Client, submission: Submission) -> None:
     await finish(submission.sink, _ClientStorage(client))
     for content in submission.uploads:
         await client.keep(content)
+    for plan in submission.plans:
+        client.kept.add(await client.keep(plan.content))
     bundle = submission.bundle
     if bundle is not None and bundle.digest not in client.kept:
         client.kept.add(await client.keep(bundle.content))
@@ -286,5 +310,5 @@ async def store_uploads(client: Client, submission: Submission) -> None:
 def needs_uploads(client: Client, submission: Submission) -> bool:
     """Say whether `store_uploads` has anything to do."""
     bundle = submission.bundle
-    has_uploads = bool(submission.uploads or submission.sink.works)
+    has_uploads = bool(submission.uploads or submission.plans or submission.sink.works)
     return has_uploads or (bundle is not None and bundle.digest not in client.kept)

@@ -12,7 +12,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 from millstream import _call
 from millstream._cache import (
@@ -26,6 +26,7 @@ from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import task_identity
+from millstream._image_use import Plan, plan_for
 from millstream._link import Link, checked_links
 from millstream._native import TaskInterface
 from millstream._nearest import unknown_name
@@ -35,6 +36,8 @@ from millstream._pool import Pool
 from millstream._reloads import follow_reloads
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, RetryStrategy, TimeoutRequest, retry_of
+from millstream._reuse import ReusePolicy, check_reuse
+from millstream._secret import SecretRequest
 from millstream._settings import TaskSettings
 from millstream._unsupported import check_settings
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -56,6 +59,8 @@ _OVERRIDABLE = (
 )  # fmt: skip
 #: With a reuse policy these are its environment's.
 _OF_REUSE = ("resources", "env_vars", "secrets", "service_account")
+#: What errors call them, where it is not their own name.
+_SHORT = {"env_vars": "env"}
 
 
 class Task(Generic[P, R]):
@@ -246,7 +251,17 @@ class Task(Generic[P, R]):
 
     @functools.cached_property
     def _policy(self) -> Policy:
-        return self.settings.policy(is_async=self.interface.is_async)
+        return self.settings.policy(
+            is_async=self.interface.is_async, environment=self.environment.name
+        )
+
+    def image_plan(self) -> Plan | None:
+        """Return how the task's environment is built; None: its agent's own will do.
+
+        Raises:
+            ImageBuildError: A file of the image is not there, or hosts cannot build it.
+        """
+        return plan_for(self.environment)
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the task from async code, whether its function is sync or async.
@@ -270,7 +285,9 @@ class Task(Generic[P, R]):
         cache: CacheRequest | None = None,
         retries: RetryRequest | None = None,
         timeout: TimeoutRequest | None = None,
+        reusable: "ReusePolicy | Literal['off'] | None" = None,
         env_vars: Mapping[str, str] | None = None,
+        secrets: SecretRequest | None = None,
         queue: str | None = None,
         max_inline_io_bytes: int | None = None,
         idempotent: bool | None = None,
@@ -281,9 +298,9 @@ class Task(Generic[P, R]):
 
         All settings are those of `TaskEnvironment.task`; `env_vars` stand instead of the task's.
         `retries=0`, `timeout=0`, `queue=""`, `env_vars={}` and `interruptible=False` count: they
-        take the setting away, which Flyte cannot. `others` are `entrypoint`, `interruptible`,
-        `links`, `pod_template`, `produces_artifacts`, `report`, `reusable` (`"off"`: none),
-        `secrets`, `service_account` and `triggers`.
+        take the setting away, which Flyte cannot, and so does `reusable="off"`. `others` are
+        `entrypoint`, `interruptible`, `links`, `pod_template`, `produces_artifacts`, `report`,
+        `service_account` and `triggers`.
 
         Raises:
             ValueError: Name, image, docs or interface: they belong to the task. Or a setting of
@@ -298,6 +315,8 @@ class Task(Generic[P, R]):
             "retries": None if retries is None else retry_of(retries),
             "timeout": timeout,
             "env_vars": None if env_vars is None else dict(env_vars),
+            "reusable": reusable,
+            "secrets": secrets,
             "queue": queue,
             "max_inline_io_bytes": max_inline_io_bytes,
             "idempotent": idempotent,
@@ -305,14 +324,16 @@ class Task(Generic[P, R]):
             **_checked(others),
         }
         kept = {name: value for name, value in given.items() if value is not None}
-        reusable = kept.get("reusable", self.settings.reusable)
-        if reusable == "off":
-            reusable = kept["reusable"] = None
+        policy: Any = kept.get("reusable", self.settings.reusable)
+        if policy == "off":
+            policy = kept["reusable"] = None
+        check_reuse(policy, is_async=self.interface.is_async)
         for name in _OF_REUSE:
-            if reusable is not None and name in kept:
+            if policy is not None and name in kept:
                 raise ValueError(
-                    f"Cannot override {name} when reusable is set: it is the environment's. Set "
-                    f"reusable='off' in the same call."
+                    f"Cannot override {_SHORT.get(name, name)} when reusable is set: the "
+                    f"environment's workers are running with its own. (set reusable='off' in the "
+                    f"same call)"
                 )
         return self.with_settings(dataclasses.replace(self.settings, **kept))
 

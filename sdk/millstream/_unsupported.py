@@ -36,19 +36,12 @@ class NotYetSupportedError(ValueError):
 
 #: Setting -> (code, what happens instead).
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, str]]] = {
-    "image": ("MS2001", "tasks run in the Python environment of their pool"),
     "pod_template": ("MS2002", "no pods are started"),
-    "reusable": ("MS2003", "workers are warm always"),
-    "interruptible": ("MS2004", "no node is told apart as interruptible"),
     "service_account": ("MS2005", "tasks run under the account of their pool"),
     "produces_artifacts": ("MS2009", "no artifacts are recorded"),
-    "gpu": ("MS2010", "accelerators are not scheduled; select a pool with `pool=`"),
-    "disk": ("MS2011", "disk space is neither reserved nor limited"),
-    "shm": ("MS2012", "shared memory is neither reserved nor limited"),
     "include": ("MS2013", "only code is packed; put other files where every pool finds them"),
 }
 _REFUSED: Final[Mapping[str, str]] = {
-    "secrets": "the task would not find them; set environment variables on the pool",
     "plugin_config": "no plugin runs tasks on another system",
     "task_resolver": "tasks are found by module and name",
 }
@@ -71,10 +64,14 @@ def check_settings(settings: Mapping[str, object]) -> None:
         if name not in _WITHOUT_EFFECT:
             continue
         code, instead = _WITHOUT_EFFECT[name]
-        if code not in _warned:
-            _warned.add(code)
-            text = f"{name}= has no effect in Millstream yet: {instead}"
-            warn(code, text)
+        warn_once(code, f"{name}= has no effect in Millstream yet: {instead}")
+
+
+def warn_once(code: str, text: str) -> None:
+    """Warn of `code`, once in the life of the process."""
+    if code not in _warned:
+        _warned.add(code)
+        warn(code, text)
 
 
 def warn(code: str, text: str) -> None:

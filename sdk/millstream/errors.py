@@ -6,8 +6,7 @@ MillstreamError                             every error that Millstream raises o
 │   ├── RuntimeUserError                    kind "user": the task's own doing
 │   │   ├── OOMError                        over its memory limit: .limit_bytes, .peak_bytes
 │   │   ├── TaskTimeoutError                over one of its time limits
-│   │   │   ├── MaxQueuedTimeExceededError
-│   │   │   ├── MaxRuntimeExceededError
+│   │   │   ├── MaxQueuedTimeExceededError, MaxRuntimeExceededError
 │   │   │   └── DeadlineExceededError
 │   │   ├── ActionAbortedError              aborted from outside
 │   │   ├── TaskInterruptedError
@@ -32,9 +31,9 @@ MillstreamError                             every error that Millstream raises o
 │   │   │   └── ResourceExhaustedError
 │   │   ├── ModuleLoadError                 the task's module cannot be imported
 │   │   ├── CodeBundleError, DeploymentError
-│   │   ├── ImageBuildError, InvalidPackageError, InvalidImageNameError
-│   │   ├── ImagePullBackOffError, PrimaryContainerNotFoundError
-│   │   ├── ParameterMaterializationError
+│   │   ├── SecretNotFoundError             a secret that nobody has set
+│   │   ├── ImageBuildError, InvalidPackageError, InvalidImageNameError, ImagePullBackOffError
+│   │   ├── PrimaryContainerNotFoundError, ParameterMaterializationError
 │   │   ├── GPUFaultUserError               also a GPUFaultError
 │   │   └── AppleSiliconError               .recoverable
 │   │       ├── AppleSiliconNotAvailableError, AppleSiliconHostExecFailedError
@@ -49,8 +48,7 @@ MillstreamError                             every error that Millstream raises o
 │   ├── InitializationError                 something was used before it was set up
 │   └── LogsNotYetAvailableError
 ├── ActionNotFoundError (also RuntimeError)
-└── LogError, BusError, BlobError, RejectedError, ConfigError, ClusterError
-                                            the cluster itself: `millstream_events.errors`
+└── LogError, BusError, BlobError, RejectedError, ConfigError, ClusterError   the cluster itself
 ```
 
 An exception that a task raises reaches the awaiting parent as its own class **and** as
@@ -330,6 +328,10 @@ class CodeBundleError(_NamedUserError):
     """The code of a run could not be packed, brought or unpacked."""
 
 
+class SecretNotFoundError(_NamedUserError):
+    """A secret that a task asks for is in none of its agent's stores."""
+
+
 class DeploymentError(_NamedUserError):
     """A deployment cannot be made as it is described."""
 
@@ -484,6 +486,7 @@ __all__ = [
     "RuntimeSystemError",
     "RuntimeUnknownError",
     "RuntimeUserError",
+    "SecretNotFoundError",
     "SlowDownError",
     "StoreInUseError",
     "SyncTaskCallInAsyncContextError",

@@ -10,6 +10,7 @@ from millstream._remote_details import ActionDetails
 from millstream._remote_project import Project
 from millstream._remote_queue import Queue
 from millstream._remote_records import ActionInputs, TimeFilter
+from millstream._remote_secret import Secret
 from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._remote_tasks import Task
 from millstream._remote_trigger import Trigger, TriggerDetails
@@ -27,6 +28,7 @@ __all__ = [
     "Queue",
     "Run",
     "RunDetails",
+    "Secret",
     "Task",
     "TaskDetails",
     "TimeFilter",

@@ -21,6 +21,10 @@ PROGRAMS = sorted(path.stem for path in (HERE / "programs").glob("*.py"))
 #: What only processes can give, so that local mode cannot, and why.
 NOT_IN_LOCAL_MODE = {
     "environment_variables": "os.environ belongs to the whole process, which many tasks share",
+    "image_env_vars": "local mode runs in the caller's environment, as Flyte's does",
+    "image_error": "local mode builds no environment",
+    "image_files": "local mode runs in the caller's environment, as Flyte's does",
+    "image_packages": "local mode runs in the caller's environment, as Flyte's does",
     "memory_limit": "a limit holds for a process, and the caller's own must not be limited",
     **dict.fromkeys(
         (
@@ -30,6 +34,10 @@ NOT_IN_LOCAL_MODE = {
         ),
         "earlier runs are kept on a cluster, and as in Flyte only there",
     ),
+    "secret_file": "a secret is told to a process of its own, as in Flyte's local mode to none",
+    "secret_in_error": "a secret is told to a process of its own",
+    "secret_missing": "a secret is told to a process of its own",
+    "secret_variable": "a secret is told to a process of its own",
     "worker_aborts": "aborting ends the caller's process: there is no other one",
     "worker_segfaults": "a crash ends the caller's process: there is no other one",
 }  # fmt: skip
@@ -47,6 +55,10 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTree]:
     folder = tmp_path_factory.mktemp("corpus")
     for path in (*(HERE / "programs").glob("*.py"), HERE / "driver" / "drive_programs.py"):
         shutil.copy(path, folder)
+    secrets = folder / ".millstream" / "secrets.toml"
+    secrets.parent.mkdir(mode=0o700)
+    secrets.write_text('corpus-key = "k-123-xyz"\n[corpus]\ntoken = "t-4567-abcd"\n')
+    secrets.chmod(0o600)
     with dev_tree(folder, "--slots", "2", "--workers", "2") as made:
         yield made
 

@@ -79,7 +79,7 @@ FLYTE = {
     """,
     "remote": """
         Action ActionDetails ActionInputs ActionOutputs App Artifact Condition PartitionSchema
-        Project Run RunDetails Secret SecretTypes Settings Task TaskDetails TimeFilter Trigger
+        Project Run RunDetails SecretTypes Settings Task TaskDetails TimeFilter Trigger
         TriggerDetails User auth_metadata upload_dir upload_file
     """,
     "report": """
@@ -103,15 +103,14 @@ DUE_MODULES = {"app", "artifacts"}
 #: Names that are not here yet. One that has come must leave this table.
 DUE = {
     "": """
-        ConditionWebhook Image ReusePolicy Secret SecretRequest build build_images deploy
-        new_condition rerun
+        ConditionWebhook deploy new_condition rerun
     """,
     "models": """
         CLUSTERED_WORKER_ENV CallCounter generate_random_name is_clustered_worker_env
     """,
     "remote": """
         ActionDetails ActionInputs ActionOutputs App Artifact Condition PartitionSchema Project
-        RunDetails Secret SecretTypes Settings Task TaskDetails TimeFilter Trigger
+        RunDetails SecretTypes Settings Task TaskDetails TimeFilter Trigger
         TriggerDetails User auth_metadata upload_dir upload_file
     """,
 }

@@ -15,6 +15,7 @@ from millstream._cluster_files import Ready, layout_of, url_of_endpoint
 from millstream._cluster_start import ClusterSettings, plan_cluster, take_lock
 from millstream._supervisor import supervise
 from millstream._views import View
+from millstream.cli.capacity import capacity_of
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one, tell
 from millstream.cli.reach import place_here
@@ -36,6 +37,11 @@ def dev(
     slots: int = 0,
     workers: int = 0,
     durability: Durability = "interval",
+    memory: str = "",
+    cpu: str = "",
+    gpu: str = "",
+    disk: str = "",
+    shm: str = "",
     no_console: Annotated[bool, Parameter(name="--no-console", negative="")] = False,
     common: OutputOptions = DEFAULTS,
 ) -> int:
@@ -49,13 +55,22 @@ def dev(
         slots: Actions at once; 0: one for each CPU.
         workers: Warm workers; 0: as many as suit.
         durability: What an acknowledged event survives: process, interval or disk.
+        memory: Memory for tasks, like 24Gi; any if it is not given.
+        cpu: Processors that a task may ask for; any if it is not given.
+        gpu: Accelerators, like 2 or A100:2; any if it is not given.
+        disk: Disk for tasks, like 100Gi; any if it is not given.
+        shm: Shared memory for tasks; any if it is not given.
         no_console: Without the web console.
         common: Options of every command.
     """
     del no_console  # This version has none to leave out.
     project_dir = place_here().project_dir
     settings = ClusterSettings(
-        slots=slots, workers=workers, durability=durability, ephemeral=ephemeral
+        slots=slots,
+        workers=workers,
+        durability=durability,
+        ephemeral=ephemeral,
+        capacity=capacity_of(memory=memory, cpu=cpu, gpu=gpu, disk=disk, shm=shm),
     )
     if detach:
         return _detached(project_dir, settings, common)

@@ -4,7 +4,7 @@ Only the parser is imported here; each command is imported when it is called.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -20,11 +20,28 @@ from millstream.cli.outcome import (
 from millstream_events.errors import MillstreamError
 
 #: Plural, and what is meant by it.
-_NOUNS: Final = ("run", "action", "event", "pool", "condition", "queue", "task", "trigger")
-_QUEUE_VERBS: Final = {
-    "create": "Create a queue.",
-    "update": "Change or drain a queue, or switch a trigger.",
-    "delete": "Forget the settings of a queue, or a trigger.",
+_NOUNS: Final = (
+    "run",
+    "action",
+    "event",
+    "pool",
+    "condition",
+    "queue",
+    "secret",
+    "task",
+    "trigger",
+)
+#: Verb -> (what it does, (noun, what it does to it)...).
+_STORE_VERBS: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
+    "create": (
+        "Create or store something.",
+        (("queue", "Create a queue."), ("secret", "Store a secret.")),
+    ),
+    "update": ("Change something.", (("queue", "Change or drain a queue."),)),
+    "delete": (
+        "Remove something.",
+        (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
+    ),
 }
 
 
@@ -58,24 +75,11 @@ def build() -> App:
     )
     app.command("millstream.cli.audit:audit", name="audit", help="Check the log's invariants.")
     app.command("millstream.cli.doctor:doctor", name="doctor", help="Check the installation.")
-    get = App(name="get", help="Show runs, actions, events, logs, values, pools, the cluster.")
-    for noun in ("run", "action", "event", "logs", "io"):
-        get.command(f"millstream.cli.get:get_{noun}", name=_names(noun), help=f"Show {noun}.")
-    get.command("millstream.cli.get_report:get_report", name="report", help="Show report.")
-    for noun in ("pool", "cluster"):
-        target = f"millstream.cli.get_cluster:get_{noun}"
-        get.command(target, name=_names(noun), help=f"Show {noun}.")
-    app.command(get)
-    get.command(
-        "millstream.cli.get_condition:get_condition",
-        name=_names("condition"),
-        help="Show condition.",
-    )
-    _add_deployed(get)
-    get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
-    for verb, does in _QUEUE_VERBS.items():
+    app.command(_getting())
+    for verb, (does, nouns) in _STORE_VERBS.items():
         turn = App(name=verb, help=does)
-        turn.command(f"millstream.cli.queue:{verb}_queue", name="queue", help=does)
+        for noun, what in nouns:
+            turn.command(f"millstream.cli.{noun}:{verb}_{noun}", name=noun, help=what)
         _add_trigger(turn, verb)
         app.command(turn)
     signal = App(name="signal", help="Answer what a task asks.")
@@ -113,6 +117,26 @@ def _add_deployed(get: App) -> None:
     for noun in ("task", "trigger"):
         target = f"millstream.cli.get_task:get_{noun}"
         get.command(target, name=_names(noun), help=f"Show deployed {noun}s.")
+
+
+def _getting() -> App:
+    """Return the commands that show something."""
+    get = App(name="get", help="Show runs, actions, events, logs, values, pools, the cluster.")
+    for noun in ("run", "action", "event", "logs", "io"):
+        get.command(f"millstream.cli.get:get_{noun}", name=_names(noun), help=f"Show {noun}.")
+    get.command("millstream.cli.get_report:get_report", name="report", help="Show report.")
+    for noun in ("pool", "cluster"):
+        target = f"millstream.cli.get_cluster:get_{noun}"
+        get.command(target, name=_names(noun), help=f"Show {noun}.")
+    get.command("millstream.cli.secret:get_secret", name=_names("secret"), help="Show secrets.")
+    get.command(
+        "millstream.cli.get_condition:get_condition",
+        name=_names("condition"),
+        help="Show condition.",
+    )
+    get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
+    _add_deployed(get)
+    return get
 
 
 def _names(noun: str) -> tuple[str, ...]:

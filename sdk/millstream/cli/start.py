@@ -13,7 +13,14 @@ import msgspec
 from cyclopts import Parameter
 
 from millstream._cluster import find_cluster
-from millstream._cluster_files import STATE_DIR, endpoint_of_url, url_of_endpoint, write_private
+from millstream._cluster_files import (
+    SECRETS_FILE,
+    STATE_DIR,
+    endpoint_of_url,
+    url_of_endpoint,
+    write_private,
+)
+from millstream.cli.capacity import capacity_of
 from millstream.cli.outcome import DONE, FAILED, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
 from millstream.cli.reach import place_here
@@ -94,9 +101,14 @@ def start_pool(
     agent: str = "",
     region: str = "",
     cluster: str = "",
-    labels: str = "",
+    labels: Annotated[str, Parameter(name=("--labels", "--label"))] = "",
     slots: int = 0,
     workers: int = 0,
+    memory: str = "",
+    cpu: str = "",
+    gpu: str = "",
+    disk: str = "",
+    shm: str = "",
     nats: _Nats = "",
     data_dir: Path | None = None,
     common: OutputOptions = DEFAULTS,
@@ -109,9 +121,15 @@ def start_pool(
             if it is not given.
         region: Region that the machine is in.
         cluster: Cluster that the machine belongs to.
-        labels: What tasks may select by: key=value,key=value.
+        labels: What tasks may select by: key=value,key=value. With interruptible=true the machine
+            may vanish: it gets the tasks that may be interrupted.
         slots: Actions at once; 0: one for each CPU.
         workers: Warm workers; 0: one for each CPU.
+        memory: Memory for tasks, like 24Gi; any if it is not given.
+        cpu: Processors that a task may ask for; any if it is not given.
+        gpu: Accelerators, like 2 or A100:2; any if it is not given.
+        disk: Disk for tasks, like 100Gi; any if it is not given.
+        shm: Shared memory for tasks; any if it is not given.
         nats: nats://TOKEN@host:port; the configured one, or this directory's, if not given.
         data_dir: Where caches and unsent reports lie; .millstream if it is not given.
         common: Options of every command.
@@ -128,6 +146,8 @@ def start_pool(
         labels=pairs,
         slots=slots,
         workers=workers,
+        capacity=capacity_of(memory=memory, cpu=cpu, gpu=gpu, disk=disk, shm=shm),
+        secrets_path=str(directory.resolve() / SECRETS_FILE),
         data_dir=str(directory.resolve()),
     )
     _become("millstream_executor", directory / "run" / f"agent-{config.agent}.json", config)
