@@ -17,10 +17,11 @@ COVER := --cov=millstream --cov=millstream_events --cov=millstream_scheduler --c
 
 # Linters, type checkers and every test: the pure ones first, then those with real processes,
 # one after the other. Coverage is that of the tests' own process; the hash seed is fixed
-# because both halves of the pure tests must collect the same names.
+# because both halves of the pure tests must collect the same names, and hypothesis' seed so
+# that a run can be repeated: explore with `pytest tests/events` and no seed.
 test: $(BIN)/.installed-dev check
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PURE) -m "not slow" -q -n 2 $(COVER) --cov-report=
-	$(BIN)/python -m pytest $(PURE) $(REAL) -m slow -q
+	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PURE) -m "not slow" -q -n 2 --hypothesis-seed=0 $(COVER) --cov-report=
+	$(BIN)/python -m pytest $(PURE) $(REAL) -m slow -q --hypothesis-seed=0
 	$(BIN)/python -m pytest $(REAL) -m "not slow" -q --durations=15 $(COVER) --cov-append --cov-report=term:skip-covered
 
 check: $(BIN)/.installed-dev

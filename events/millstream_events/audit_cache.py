@@ -69,7 +69,8 @@ def _reserved(judge: Judge, event: m.CacheReserved) -> bool:
         return False
     if judge.barred(action):
         judge.breach("I09", f"a{event.action} reserves a cache key after its abort")
-        return False
+        if judge.note.aborting:
+            return False
     owner = judge.flights.owner(event.key)
     if owner:
         judge.breach("I24", f"a{event.action} reserves a cache key that {owner} computes")
