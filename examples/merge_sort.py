@@ -38,4 +38,4 @@ if __name__ == "__main__":
     run = millstream.run(merge_sort, words, 400)
     ordered = run.result()
     print(f"{len(ordered)} words in order: {ordered == sorted(words)}")
-    print(f"actions: {run.details()['actions']['total'] > 1}")
+    print(f"actions: {run.details().view['actions']['total'] > 1}")
