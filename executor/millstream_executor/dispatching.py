@@ -76,16 +76,9 @@ def bundle_fetched(state: AgentState, digest: bytes, result: BundleResult, now_n
         state.bundles[digest] = result.folder
         _enqueue_prepared(state, waiting, now_ns)
         return
-    for attempt in waiting:
-        work = attempt.work
-        item: Returned | Failed
-        if result.retryable:
-            state.no_room_until_ns = now_ns + NO_ROOM_NS
-            item = Returned(work.run, work.action, work.token, "unknown-bundle")
-        else:
-            error = ErrorRecord("dependency", result.code, result.why, retryable=False)
-            item = failed(attempt, error)
-        state.finish(attempt, item, now_ns)
+    error = ErrorRecord("dependency", result.code, result.why, retryable=False)
+    again = "unknown-bundle" if result.retryable else ""
+    _give_up(state, waiting, error, again, now_ns)
 
 
 def show_progress(state: AgentState, digest: Digest, lines: tuple[OutputLine, ...]) -> None:
@@ -105,15 +98,21 @@ def environment_made(
         state.environments[digest] = result
         _enqueue_prepared(state, waiting, now_ns)
         return
+    error = ErrorRecord("dependency", result.type, result.why, retryable=False)
+    again = "unknown-environment" if result.retryable else ""
+    _give_up(state, waiting, error, again, now_ns)
+
+
+def _give_up(
+    state: AgentState, waiting: list[HeldAttempt], error: ErrorRecord, again: str, now_ns: int
+) -> None:
+    """Return work whose code cannot be had now, because of `again`; else fail it for good."""
     for attempt in waiting:
         work = attempt.work
-        item: Returned | Failed
-        if result.retryable:
+        item: Returned | Failed = failed(attempt, error)
+        if again:
             state.no_room_until_ns = now_ns + NO_ROOM_NS
-            item = Returned(work.run, work.action, work.token, "unknown-environment")
-        else:
-            error = ErrorRecord("dependency", result.type, result.why, retryable=False)
-            item = failed(attempt, error)
+            item = Returned(work.run, work.action, work.token, again)
         state.finish(attempt, item, now_ns)
 
 

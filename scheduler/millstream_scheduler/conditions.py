@@ -13,9 +13,9 @@ from millstream_events.phases import Phase, State
 from millstream_events.reports import Notified, Notify, OpenCondition, Refuse
 from millstream_events.state import ActionState, RunState
 from millstream_scheduler.book import WEBHOOK, webhooks_called
-from millstream_scheduler.outcomes import action_ended, release_to_parent
+from millstream_scheduler.outcomes import action_ended
 from millstream_scheduler.recovery import recover
-from millstream_scheduler.requests import caller
+from millstream_scheduler.requests import new_call
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, opening_bytes
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
@@ -33,18 +33,11 @@ _OUTCOME_CHARS_MAX: Final = 512
 
 def open_condition(turn: Turn, agent: str, request: OpenCondition) -> None:
     """Open the condition that an attempt asks for, or answer for the one that exists."""
-    found = caller(turn, agent, request.run, request.parent, request.token)
+    found = new_call(turn, agent, request)
     if found is None:
         return
     run, caller_ordinal = found
     parent = run.actions[caller_ordinal]
-    known = run.ordinals.get(request.id)
-    if known is not None:
-        if run.actions[known].terminal:
-            release_to_parent(turn, run, known)
-        return
-    if run.aborting or parent.state == State.ABORTING:
-        return
     flaw = _flaw(turn, run, request)
     if flaw is not None:
         turn.order_now(agent, Refuse(run.id, request.token, request.id, *flaw))

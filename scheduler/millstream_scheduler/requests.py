@@ -15,6 +15,7 @@ from millstream_events.reports import (
     Forget,
     JournalEntry,
     JournalPage,
+    OpenCondition,
     RecordTrace,
     Refuse,
     SetTimer,
@@ -52,6 +53,27 @@ def caller(
     return None
 
 
+def new_call(
+    turn: Turn, agent: str, request: StartAction | SetTimer | OpenCondition
+) -> tuple[RunState, int] | None:
+    """Return the run and the caller's ordinal if the call is to be made; None: it is answered.
+
+    A call that exists is released if it is over (rule F9).
+    """
+    found = caller(turn, agent, request.run, request.parent, request.token)
+    if found is None:
+        return None
+    run, caller_ordinal = found
+    known = run.ordinals.get(request.id)
+    if known is not None:
+        if run.actions[known].terminal:
+            release_to_parent(turn, run, known)
+        return None
+    if run.aborting or run.actions[caller_ordinal].state == State.ABORTING:
+        return None  # The parent has been told to end; its own end answers for its calls.
+    return found
+
+
 def start_action(turn: Turn, agent: str, request: StartAction) -> None:
     """Create the child that an attempt calls, or answer for the one that exists (rule F9)."""
     _start_action(turn, agent, request)
@@ -60,18 +82,11 @@ def start_action(turn: Turn, agent: str, request: StartAction) -> None:
 
 
 def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
-    found = caller(turn, agent, request.run, request.parent, request.token)
+    found = new_call(turn, agent, request)
     if found is None:
         return
     run, caller_ordinal = found
     parent = run.actions[caller_ordinal]
-    known = run.ordinals.get(request.id)
-    if known is not None:
-        if run.actions[known].terminal:
-            release_to_parent(turn, run, known)
-        return
-    if run.aborting or parent.state == State.ABORTING:
-        return  # The parent has been told to end; its own end answers for its calls.
     size_bytes = call_bytes(request)
     if size_bytes > PAYLOAD_BYTES_MAX:
         text = f"the call takes {size_bytes} bytes in the log; the limit is {PAYLOAD_BYTES_MAX}"
@@ -132,18 +147,11 @@ def _full(turn: Turn, run: RunState, request: StartAction) -> Refuse | None:
 
 def set_timer(turn: Turn, agent: str, request: SetTimer) -> None:
     """Start a durable sleep, or answer for the one that exists."""
-    found = caller(turn, agent, request.run, request.parent, request.token)
+    found = new_call(turn, agent, request)
     if found is None:
         return
     run, caller_ordinal = found
     parent = run.actions[caller_ordinal]
-    known = run.ordinals.get(request.id)
-    if known is not None:
-        if run.actions[known].terminal:
-            release_to_parent(turn, run, known)
-        return
-    if run.aborting or parent.state == State.ABORTING:
-        return
     ordinal = len(run.actions)
     turn.record(
         run,
