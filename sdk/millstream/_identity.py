@@ -11,6 +11,7 @@ import textwrap
 import types
 from collections.abc import Callable, MutableMapping
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
 from millstream._interface import Interface
 from millstream._values import hash_bytes
@@ -23,6 +24,8 @@ _IDENTITY_BYTES: Final = 16
 #: timeout) says how to run the function, not what it does.
 _OUR_DECORATORS: Final = frozenset({"task", "trace"})
 
+#: Hashes of functions that came with a pickled task.
+_told: Final[WeakKeyDictionary[Callable[..., object], bytes]] = WeakKeyDictionary()
 #: Counts of identical calls of one parent, by task identity, inputs hash and group.
 Counters = MutableMapping[tuple[bytes, bytes, str], int]
 
@@ -39,8 +42,15 @@ def body_hash(func: Callable[..., object]) -> bytes:
         return _body_hash(func)
 
 
+def remember_body(func: Callable[..., object], known: bytes) -> None:
+    """Take the body's hash from where `func` comes from: a pickle need not name its source."""
+    _told[func] = known
+
+
 def _body_hash(func: Callable[..., object]) -> bytes:
     func = inspect.unwrap(func)
+    if isinstance(func, types.FunctionType) and func in _told:
+        return _told[func]
     if isinstance(func, functools.partial):
         bound = repr((func.args, sorted(func.keywords.items()))).encode()
         return hash_bytes([body_hash(func.func), bound], size=_BODY_BYTES)

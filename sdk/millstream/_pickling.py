@@ -27,6 +27,8 @@ from millstream.errors import BaseRuntimeError
 MAIN_MODULES: Final = ("__main__", "__mp_main__")
 
 _DIGEST_BYTES: Final = 16
+#: In place of a file's name in code, from cloudpickle 3.1.3 on.
+_NO_FILE: Final = "<dynamic-code>"
 _E = TypeVar("_E", bound=BaseException)
 
 
@@ -143,12 +145,17 @@ class _CodePickler(_CloudPickler):
         """Return how to rebuild `obj`, or NotImplemented for the usual way."""
         if isinstance(obj, types.CodeType):
             cell = self._cell_of(obj.co_filename)
-            if cell is not None:
-                self.met_main = True
-                name, source = cell if self._copies else (ANY_CELL, "")
-                _, parts = self.dispatch_table[types.CodeType](obj.replace(co_filename=name))
-                return restore_code, (source, parts)
+            if cell is None:
+                return types.CodeType, self._parts(obj, obj.co_filename)
+            self.met_main = True
+            name, source = cell if self._copies else (ANY_CELL, "")
+            return restore_code, (source, self._parts(obj, name))
         return super().reducer_override(obj)
+
+    def _parts(self, code: types.CodeType, filename: str) -> tuple[Any, ...]:
+        """Return what `code` is made of, under `filename`: cloudpickle gives all code one name."""
+        _, parts = self.dispatch_table[types.CodeType](code.replace(co_filename=filename))
+        return tuple(filename if part == _NO_FILE else part for part in parts)
 
     def _cell_of(self, filename: str) -> Cell | None:
         if filename not in self._cells:

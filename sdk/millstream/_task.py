@@ -25,7 +25,7 @@ from millstream._cache import (
 from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
-from millstream._identity import task_identity
+from millstream._identity import body_hash, remember_body, task_identity
 from millstream._image_use import Plan, plan_for
 from millstream._link import Link, checked_links
 from millstream._native import TaskInterface
@@ -353,11 +353,14 @@ class Task(Generic[P, R]):
     def __getstate__(self) -> dict[str, Any]:
         """Return what is pickled: what follows from the function is worked out again."""
         derived = ("_interface", "_by_name", "_ref", "_policy", "_cache_version", "__wrapped__")
-        return {name: value for name, value in vars(self).items() if name not in derived}
+        kept = {name: value for name, value in vars(self).items() if name not in derived}
+        return {**kept, "_body": body_hash(self.func)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take over what `__getstate__` gave."""
-        self.__dict__.update(state, __wrapped__=state["func"])
+        kept = dict(state)
+        remember_body(kept["func"], kept.pop("_body"))
+        self.__dict__.update(kept, __wrapped__=kept["func"])
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
