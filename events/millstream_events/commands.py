@@ -269,6 +269,9 @@ class ToClient(msgspec.Struct, frozen=True, array_like=True):
     #: A client drops what comes with a lower epoch than it has seen.
     epoch: int
     items: tuple[Reply, ...]
+    #: All of it holds only once this gate is acknowledged as sequence `gate_seq`; empty: now.
+    gate: str = ""
+    gate_seq: int = 0
 
 
 class LeaderAnnounced(msgspec.Struct, frozen=True, array_like=True):

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+from itertools import count
 from typing import Final
 
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.errors import LogUnavailableError, PayloadTooLargeError
+from millstream_events.gates import Gate
 from millstream_events.nats_protocol import Message
 from millstream_events.nats_streams import (
     WRONG_LAST_SEQUENCE,
@@ -33,6 +36,7 @@ from millstream_events.ports import (
 )
 from millstream_events.subjects import (
     HEADER_EXPECTED_SEQ,
+    ack_subject,
     log_stream,
     log_subject,
     stored_subject,
@@ -111,16 +115,40 @@ class JetStreamLog:
         self._sweep: asyncio.TimerHandle | None = None
         #: On the loop's clock: when the next sweep should run.
         self._sweep_at_s = 0.0
+        #: Names this writer in gates; empty until the first.
+        self._writer = ""
+        self._gates = count(1)
 
     # -- appending
 
-    def append(self, key: str, payload: bytes, expected_seq: int, sink: AppendSink) -> None:
+    def gate(self, receiver: str) -> Gate:
+        """Return a new gate for `receiver`; see `EventLog.gate`."""
+        if not self._writer:
+            self._writer = os.urandom(6).hex()
+            self._wire.hear_replies(
+                ack_subject(self._ns, self._shard, "*.*", self._writer, "*"),
+            )
+        number = str(next(self._gates))
+        subject = ack_subject(self._ns, self._shard, receiver, self._writer, number)
+        return Gate(f"{self._writer}.{number}", subject)
+
+    def append(
+        self,
+        key: str,
+        payload: bytes,
+        expected_seq: int,
+        sink: AppendSink,
+        *,
+        gate: Gate | None = None,
+    ) -> None:
         """Send one record; see `EventLog.append`."""
         if len(payload) > MESSAGE_BYTES_MAX:
             raise PayloadTooLargeError(self._stream, len(payload), MESSAGE_BYTES_MAX)
         loop = asyncio.get_running_loop()
         append = _InFlight(expected_seq, sink, loop.time() + APPEND_DEADLINE_S - SWEEP_INTERVAL_S)
-        append.reply = self._wire.await_reply(lambda message: self._answered(append, message))
+        append.reply = self._wire.await_reply(
+            lambda message: self._answered(append, message), gate.subject if gate else ""
+        )
         self._in_flight.append(append)
         sent = self._wire.publish(
             log_subject(self._ns, self._shard, key),

@@ -198,7 +198,13 @@ class MemoryConnection:
         """Return the shard's log, as this connection reaches it."""
         log = self._logs.get(shard_name)
         if log is None:
-            log = MemoryLog(self.installation.records(shard_name), self._plan)
+            log = MemoryLog(
+                self.installation.records(shard_name),
+                self._plan,
+                switch=self.installation.switch,
+                namespace=self.endpoint.namespace,
+                shard=shard_name,
+            )
             log.connected = self.bus.connected
             self._logs[shard_name] = log
         return log

@@ -4,10 +4,13 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import count
 from typing import Final
 
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.errors import LogUnavailableError, PayloadTooLargeError
+from millstream_events.gates import Gate
+from millstream_events.memory_bus import MemorySwitch
 from millstream_events.memory_faults import AppendFault, FaultPlan
 from millstream_events.ports import (
     APPEND_DEADLINE_S,
@@ -19,6 +22,7 @@ from millstream_events.ports import (
     LogEntry,
     StoreFull,
 )
+from millstream_events.subjects import DEFAULT_NAMESPACE, ack_subject
 
 #: Bytes that one read returns at most.
 READ_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -92,7 +96,7 @@ class MemoryRecords:
 class _InFlight:
     """One append on its way there or back."""
 
-    __slots__ = ("expected_seq", "fault", "key", "payload", "result", "sink")
+    __slots__ = ("expected_seq", "fault", "gate", "key", "payload", "result", "sink")
 
     def __init__(
         self,
@@ -101,7 +105,9 @@ class _InFlight:
         expected_seq: int,
         sink: AppendSink,
         fault: AppendFault | None,
+        gate: Gate | None,
     ) -> None:
+        self.gate = gate
         self.key = key
         self.payload = payload
         self.expected_seq = expected_seq
@@ -113,20 +119,55 @@ class _InFlight:
 class MemoryLog:
     """`EventLog` on shared records, over a connection that may be cut."""
 
-    def __init__(self, records: MemoryRecords, plan: FaultPlan | None = None) -> None:
+    def __init__(
+        self,
+        records: MemoryRecords,
+        plan: FaultPlan | None = None,
+        *,
+        switch: MemorySwitch | None = None,
+        namespace: str = DEFAULT_NAMESPACE,
+        shard: str = "",
+    ) -> None:
+        """Reach `records`.
+
+        Args:
+            records: What the log holds.
+            plan: What goes wrong on the way.
+            switch: Carries acknowledgements to the receivers of gates; without it there are none.
+            namespace: The installation.
+            shard: Whose log it is.
+        """
         self.records = records
         self._plan = plan or FaultPlan()
+        self._switch = switch
+        self._place = namespace, shard
+        self._gates = count(1)
         self._in_flight: deque[_InFlight] = deque()
         #: While true, the store has no room.
         self.full = False
         #: While false, nothing arrives and nothing can be read.
         self.connected = True
 
-    def append(self, key: str, payload: bytes, expected_seq: int, sink: AppendSink) -> None:
+    def gate(self, receiver: str) -> Gate | None:
+        """Return a new gate for `receiver`; see `EventLog.gate`."""
+        if self._switch is None:
+            return None
+        writer, number = f"{id(self):x}", str(next(self._gates))
+        return Gate(f"{writer}.{number}", ack_subject(*self._place, receiver, writer, number))
+
+    def append(
+        self,
+        key: str,
+        payload: bytes,
+        expected_seq: int,
+        sink: AppendSink,
+        *,
+        gate: Gate | None = None,
+    ) -> None:
         """Send one record; see `EventLog.append`."""
         if len(payload) > MESSAGE_BYTES_MAX:
             raise PayloadTooLargeError(key, len(payload), MESSAGE_BYTES_MAX)
-        append = _InFlight(key, payload, expected_seq, sink, self._plan.next_append())
+        append = _InFlight(key, payload, expected_seq, sink, self._plan.next_append(), gate)
         self._in_flight.append(append)
         loop = asyncio.get_running_loop()
         if self.connected:
@@ -199,6 +240,9 @@ class MemoryLog:
             self._unclear_later(append)
             return
         answer = self._store(append)
+        if append.gate is not None and self._switch is not None:
+            seq = answer.seq if isinstance(answer, Appended) else 0
+            self._switch.deliver(append.gate.subject, b'{"seq":%d}' % seq)
         if not isinstance(answer, Appended):
             self._answer(append, answer)
         elif fault is AppendFault.CUT_AFTER:

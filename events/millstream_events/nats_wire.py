@@ -239,15 +239,23 @@ class NatsWire:
 
         return end
 
-    def await_reply(self, sink: ReplySink) -> str:
+    def await_reply(self, sink: ReplySink, reply: str = "") -> str:
         """Return a subject of which every message goes to `sink`, until `forget`.
 
         `sink` gets None, once and at last, when the connection is lost; replies that were
         under way then will not come.
+
+        Args:
+            sink: Takes the replies.
+            reply: The subject, one on which `hear_replies` listens; empty: a new one of the inbox.
         """
-        reply = self._new_reply()
+        reply = reply or self._inbox + str(next(self._reply_ids))
         self._awaited[reply] = sink
         return reply
+
+    def hear_replies(self, subject: str) -> None:
+        """Listen for replies on another subject than the inbox: one that others hear as well."""
+        self.tap(subject, self._take_reply)
 
     def forget(self, reply: str) -> None:
         """Wait no longer for `reply`."""
@@ -383,9 +391,6 @@ class NatsWire:
                 self._drop(socket, "no proof of life")
 
     # -- replies
-
-    def _new_reply(self) -> str:
-        return self._inbox + str(next(self._reply_ids))
 
     def _take_reply(self, message: Message) -> None:
         sink = self._awaited.get(message.subject)

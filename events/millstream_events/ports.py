@@ -9,6 +9,7 @@ from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
+from millstream_events.gates import Gate
 from millstream_events.ids import Digest
 
 #: Longest that any read of a log may take before `LogUnavailableError`, and longest that a
@@ -65,8 +66,27 @@ AppendSink: TypeAlias = Callable[[AppendResult], None]
 class EventLog(Protocol):
     """An append-only sequence of records, fenced by the predicted sequence."""
 
-    def append(self, key: str, payload: bytes, expected_seq: int, sink: AppendSink) -> None:
+    def gate(self, receiver: str) -> Gate | None:
+        """Return a new gate that `receiver` hears of too; None: this log tells its writer only.
+
+        Args:
+            receiver: As in `subjects.ack_subject`.
+        """
+        ...
+
+    def append(
+        self,
+        key: str,
+        payload: bytes,
+        expected_seq: int,
+        sink: AppendSink,
+        *,
+        gate: Gate | None = None,
+    ) -> None:
         """Send one record, to be stored only if the log's last sequence is `expected_seq`.
+
+        With a `gate` the log's acknowledgement goes to the gate's receiver as well; each gate
+        is for one append.
 
         Returns at once; several may be in flight, each expecting the sequence that its
         predecessor will get, so what lands is always a prefix of what was sent. `sink` is

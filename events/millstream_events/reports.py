@@ -456,3 +456,6 @@ class ToAgent(msgspec.Struct, frozen=True, array_like=True):
     #: Every numbered item up to here is durable and may be forgotten.
     acked: int
     items: tuple[Order, ...]
+    #: All of it holds only once this gate is acknowledged as sequence `gate_seq`; empty: now.
+    gate: str = ""
+    gate_seq: int = 0

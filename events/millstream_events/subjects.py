@@ -85,6 +85,19 @@ def work_subject(ns: str, region: str, pool: str, agent: str) -> str:
     return f"ms.{ns}.work.{region}.{pool}.{agent}"
 
 
+def ack_subject(ns: str, shard: str, receiver: str, writer: str, number: str) -> str:
+    """Return where the log acknowledges an append to its writer and to one `receiver` as well.
+
+    Args:
+        ns: The installation.
+        shard: Of the log.
+        receiver: Two tokens: `<who>.<proc>` of a client, `<pool>.<agent>` of an agent.
+        writer: One token, new with each connection of a writer, or `*`.
+        number: Of the append, or `*`.
+    """
+    return f"ms.{ns}.ack.{shard}.{receiver}.{writer}.{number}"
+
+
 def leader_subject(ns: str, shard: str) -> str:
     """Return where a leader announces its epoch, once a second."""
     return f"ms.{ns}.lead.{shard}"

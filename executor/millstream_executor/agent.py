@@ -18,6 +18,7 @@ from millstream_events import subjects
 from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode, split
 from millstream_events.commands import LeaderAnnounced
 from millstream_events.errors import MillstreamError, PayloadTooLargeError
+from millstream_events.gates import Gates
 from millstream_events.ids import Digest
 from millstream_events.logs import get_logger
 from millstream_events.ports import Clock, OutputLine
@@ -92,6 +93,7 @@ class Agent:
             endpoint.namespace, endpoint.shard_name, config.pool, config.agent
         )
         self._decode_orders = decoder_of(ToAgent)
+        self._gates = Gates[ToAgent](self._take_orders)
         self._decode_leader = decoder_of(LeaderAnnounced)
         self._core = AgentCore(self._settings(), now_ns=clock.monotonic_ns())
         self._loop = asyncio.get_running_loop()
@@ -160,10 +162,14 @@ class Agent:
             endpoint.namespace, config.home_region, config.pool, config.agent
         )
         lead = subjects.leader_subject(endpoint.namespace, endpoint.shard_name)
+        acks = subjects.ack_subject(
+            endpoint.namespace, endpoint.shard_name, f"{config.pool}.{config.agent}", "*", "*"
+        )
         self._bus.on_reconnect(self._reconnected)
         return [
             self._bus.subscribe(work, self._heard_orders),
             self._bus.subscribe(lead, self._heard_leader),
+            self._bus.subscribe(acks, self._gates.hear),
         ]
 
     async def _serve(self, stop: asyncio.Event, spooling: asyncio.Task[None]) -> None:
@@ -215,7 +221,12 @@ class Agent:
         orders = self._decode_orders(payload)
         if orders is None:
             log.warning("orders_unreadable", size_bytes=len(payload))
-            return
+        elif orders.gate:
+            self._gates.keep(orders.gate, orders.gate_seq, orders)
+        else:
+            self._take_orders(orders)
+
+    def _take_orders(self, orders: ToAgent) -> None:
         with _Breaking(self._broken):
             self._core.on_orders(orders, self._clock.monotonic_ns())
             self._touch()

@@ -21,7 +21,6 @@ from millstream_events.reports import (
     Cancel,
     Credit,
     Diverged,
-    Failed,
     Forget,
     Goodbye,
     Held,
@@ -40,7 +39,6 @@ from millstream_events.reports import (
     SayHello,
     SetTimer,
     StartAction,
-    Succeeded,
     ToAgent,
     Work,
 )
@@ -58,13 +56,14 @@ from millstream_executor.effects import (
     ShipOutput,
 )
 from millstream_executor.fleet_types import WorkerExit
-from millstream_executor.held import HeldAttempt, Stage, claim_of
+from millstream_executor.held import Stage, claim_of
 from millstream_executor.link import (
     AttemptBegan,
     AttemptEnded,
     CallChild,
     CallCondition,
     CallTimer,
+    CancelAttempt,
     DropChild,
     ForwardCondition,
     ForwardDivergence,
@@ -245,7 +244,8 @@ class AgentCore:
                     attempt.started_ns = message.started_ns
                     state.fresh_starts[message.token] = attempt
             case CallChild():
-                self._called(message.call, now_ns)
+                if not self._called(message.call, now_ns, message.begun) and message.begun:
+                    state.tell(member, CancelAttempt(message.begun, "forgotten"))
             case CallTimer():
                 self._called(message.timer, now_ns)
             case CallCondition():
@@ -265,10 +265,15 @@ class AgentCore:
             case _:
                 self._heard_of_worker(member, message, now_ns)
 
-    def _called(self, item: StartAction | SetTimer | OpenCondition, now_ns: int) -> None:
+    def _called(
+        self, item: StartAction | SetTimer | OpenCondition, now_ns: int, begun: bytes = b""
+    ) -> bool:
+        """Forward a call; say whether whoever calls is still to be heard."""
         attempt = self._state.held.get(item.token)
-        if attempt is not None:
-            parking.call(self._state, attempt, item, now_ns)
+        if attempt is None or attempt.muted:
+            return False
+        parking.call(self._state, attempt, item, now_ns, begun)
+        return True
 
     def _forwarded(self, item: RecordTrace | OpenCondition | Diverged, now_ns: int) -> None:
         attempt = self._state.held.get(item.token)
@@ -316,7 +321,7 @@ class AgentCore:
             return
         if not attempt.has_parked:
             state.pace.ran(message.ended_ns - message.started_ns)
-        state.finish(attempt, _outcome(attempt, message), now_ns)
+        state.finish(attempt, stopping.outcome(attempt, message), now_ns)
 
     def _printed(self, message: Printed, now_ns: int) -> None:
         state = self._state
@@ -469,32 +474,3 @@ class AgentCore:
             settings.memory_bytes,
             capacity=settings.capacity,
         )
-
-
-def _outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
-    """Return the report of an attempt that its worker says is over."""
-    work = attempt.work
-    error = message.error
-    if attempt.stop_why:
-        error = stopping.cancelled(attempt, error)
-    if error is None:
-        return Succeeded(
-            work.run,
-            work.action,
-            work.token,
-            message.output,
-            attempt.worker,
-            message.started_ns,
-            message.ended_ns,
-            message.usage,
-        )
-    return Failed(
-        work.run,
-        work.action,
-        work.token,
-        error,
-        attempt.worker,
-        message.started_ns,
-        message.ended_ns,
-        message.usage,
-    )

@@ -23,6 +23,7 @@ from millstream_executor.link import (
     DeliverRefusal,
     Drain,
     Kept,
+    MayBegin,
     Ping,
     Pong,
     RunAttempt,
@@ -85,6 +86,9 @@ class Attempts:
         match message:
             case RunAttempt():
                 self._begin(message.work)
+            case MayBegin():
+                if (held := self._held.get(message.token)) is not None:
+                    held.controller.permit()
             case Deliver() | DeliverRefusal() | DeliverJournal() | Kept():
                 self._answer(message)
             case CancelAttempt():
@@ -119,7 +123,7 @@ class Attempts:
     def _begin(self, work: Work) -> None:
         if work.token in self._held:
             return  # Said twice.
-        controller = WorkerController(work, self._host.post, self._host.blobs)
+        controller = WorkerController(work, self._host.post, self._host.blobs, self._begin)
         host = AttemptHost(
             threads=self._host.threads,
             mode=self._host.mode,

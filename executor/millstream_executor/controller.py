@@ -7,6 +7,7 @@ from typing import Final, TypeAlias
 
 from millstream._context import Call, Divergence, Question, TraceResult
 from millstream_events.errors import RejectedError
+from millstream_events.ids import token_of
 from millstream_events.reports import (
     Annotate,
     Diverged,
@@ -21,6 +22,7 @@ from millstream_events.reports import (
     Work,
 )
 from millstream_events.values import Value
+from millstream_executor.children import asks_for_this_loop, child_work
 from millstream_executor.link import (
     CallChild,
     CallCondition,
@@ -48,10 +50,24 @@ _TURNS_TO_WRITE: Final = 2
 class WorkerController:
     """The controller of one attempt in a worker. On the worker's loop only."""
 
-    def __init__(self, work: Work, post: Post, blobs: WorkerBlobs) -> None:
+    def __init__(
+        self, work: Work, post: Post, blobs: WorkerBlobs, begin: Callable[[Work], None]
+    ) -> None:
+        """Serve one attempt.
+
+        Args:
+            work: What the attempt is to do.
+            post: Sends a message to the agent.
+            blobs: Where large values lie.
+            begin: Begins another attempt in this worker.
+        """
         self._work = work
         self._post = post
         self._blobs = blobs
+        self._begin = begin
+        #: The next child may begin here; see `eager.permits`.
+        self._permitted = False
+        self._early = 0
         self._journal = {entry.id: entry for entry in work.journal}
         #: What the attempt waits for, by the id of the call; several awaits may share one.
         self._open: dict[bytes, list[asyncio.Future[JournalEntry]]] = {}
@@ -97,6 +113,10 @@ class WorkerController:
                 waiting.set_exception(
                     RejectedError(refusal.code, refusal.reason, refusal.retry_after_ms)
                 )
+
+    def permit(self) -> None:
+        """Let the next child begin here at once."""
+        self._permitted = True
 
     def kept(self, number: int) -> None:
         """Take the word that what was left behind is durable."""
@@ -276,14 +296,16 @@ class WorkerController:
     async def _wait(
         self, action_id: bytes, request: CallChild | CallTimer | CallCondition
     ) -> JournalEntry:
+        first = True
         while True:
             try:
-                return await self._ask(action_id, request)
+                return await self._ask(action_id, request, early=first)
             except RejectedError as exc:
                 # A full queue empties by itself, so there is no bound to the repetitions.
                 if exc.retry_after_ms <= 0:
                     raise
                 await self._rest(action_id, request, exc.retry_after_ms / 1000)
+                first = False
 
     async def _rest(
         self, action_id: bytes, request: CallChild | CallTimer | CallCondition, seconds: float
@@ -300,8 +322,23 @@ class WorkerController:
             keep = isinstance(request, CallCondition)
             self._post(DropChild(self._work.token, action_id, keep))
 
+    def _begun(self, request: CallChild) -> CallChild:
+        """Begin the child here if that is permitted, and return the call that says so.
+
+        Its first turn comes before the link's next flush, so that call, start and end of a
+        short one leave in one batch.
+        """
+        work, call = self._work, request.call
+        if not self._permitted or not asks_for_this_loop(work, call):
+            return request
+        self._permitted = False
+        self._early += 1
+        token = token_of(work.token + call.id, self._early)
+        self._begin(child_work(work, call, token, work.generation))
+        return CallChild(call, token)
+
     async def _ask(
-        self, action_id: bytes, request: CallChild | CallTimer | CallCondition
+        self, action_id: bytes, request: CallChild | CallTimer | CallCondition, *, early: bool
     ) -> JournalEntry:
         if self._stopped:
             raise asyncio.CancelledError
@@ -309,6 +346,8 @@ class WorkerController:
         sharing = self._open.setdefault(action_id, [])
         sharing.append(future)
         if len(sharing) == 1:
+            if early and isinstance(request, CallChild):
+                request = self._begun(request)
             self._post(request)
         try:
             return await future

@@ -14,6 +14,7 @@ from millstream_events.values import (
     WORKER_ASYNC,
     ErrorRecord,
 )
+from millstream_executor import eager
 from millstream_executor.agent_state import AgentState, failed, image_of, suspect_of
 from millstream_executor.crew import Choice, CrewMember, WorkClass
 from millstream_executor.effects import (
@@ -28,7 +29,7 @@ from millstream_executor.effects import (
 )
 from millstream_executor.fleet_types import WorkerSpec
 from millstream_executor.held import HeldAttempt, Stage
-from millstream_executor.link import RunAttempt
+from millstream_executor.link import MayBegin, RunAttempt
 from millstream_executor.stopping import stop_silently
 
 #: Work that no slot became free for goes back to the leader after this long.
@@ -137,6 +138,8 @@ def fill_slots(state: AgentState, now_ns: int) -> None:
                     return
                 go(state, attempt, now_ns)
             waiting.popleft()
+            if attempt.stage == Stage.RUNNING and eager.permits(state, attempt, now_ns):
+                state.tell(state.crew.members[attempt.worker], MayBegin(attempt.token))
 
 
 def _recall(state: AgentState) -> None:

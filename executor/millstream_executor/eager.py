@@ -6,6 +6,9 @@ one frame, or declines with a `Forget`, and then dispatches as ever. Nothing is 
 it is durable, so this is the speculation that a leader's own early dispatch is. Credit that is
 granted and not spent means that the leader has nothing else to place, so nobody is overtaken.
 
+A call that its worker has been permitted (`MayBegin`) begins in the loop of its parent, before
+even the agent has heard of it; the agent then takes it over, or has it dropped.
+
 Until the leader says otherwise (`Adopted`) such an attempt does not know its ordinal and reports
 under `UNKNOWN_ACTION`; the token tells who it is.
 """
@@ -16,11 +19,17 @@ import msgspec
 
 from millstream_events.ids import token_of
 from millstream_events.ports import OutputBatch, OutputLine
-from millstream_events.reports import UNKNOWN_ACTION, Adopted, StartAction, Work
-from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, WORKER_ASYNC, Policy
+from millstream_events.reports import Adopted, StartAction
 from millstream_executor.agent_state import AgentState
+from millstream_executor.children import (
+    asks_for_a_slot,
+    bundle_of,
+    calls_early,
+    child_work,
+    is_light,
+)
 from millstream_executor.effects import ShipOutput
-from millstream_executor.held import HeldAttempt
+from millstream_executor.held import HeldAttempt, Stage
 
 #: A call that has begun here waits this long for company on its way up: most often that is
 #: the child's own end, and one message and one frame carry both.
@@ -31,90 +40,72 @@ HOLD_NS: Final = 1_000_000
 TRUST_NS: Final = 1_000_000_000
 #: Lines kept of an attempt that does not know its ordinal yet; later ones are counted.
 LINES_MAX: Final = 2_000
-#: Settings of a policy that do not bear on where an action may run.
-_INDIFFERENT: Final = (
-    "worker",
-    "retries",
-    "backoff",
-    "system_retries",
-    "runtime_max_ms",
-    "deadline_ms",
-    "env_vars",
-    "children_max",
-    "grace_ms",
-    "context",
-    "wide",
-    "links",
-)
+
+
+def permits(state: AgentState, parent: HeldAttempt, now_ns: int) -> bool:
+    """Say whether the next call of `parent` may begin in its own worker, unasked.
+
+    Only while tasks are very short: in another process a longer one would run beside its
+    parent's other code, in the same loop it may block that.
+    """
+    return (
+        parent.light
+        and parent.kept is None
+        and not parent.stop_why
+        and state.pace.sharers > 1
+        and calls_early(parent.work)
+        and _has_room(state, now_ns)
+    )
 
 
 def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int) -> bool:
     """Say whether `call` may begin here at once, `parent` having given its slot back."""
-    credit = state.credit
-    if credit.granted <= credit.received or state.leaving or state.hello_due or not state.epoch:
+    if parent.stop_why or not _has_room(state, now_ns) or not calls_early(parent.work):
         return False
-    if now_ns - state.trusted_ns > TRUST_NS:
+    bundle = bundle_of(parent.work, call)
+    if bundle and bundle != parent.work.bundle and bundle not in state.bundles:
         return False
-    if state.queue or state.resume or now_ns < state.no_room_until_ns:
-        return False
-    work = parent.work
-    if work.attempt > 1 or work.journal or parent.stop_why or call.kind != "task":
-        return False  # An earlier attempt may have made the same call.
-    if work.recovers or work.limited:
-        return False  # An earlier run may have; a queue's limit holds for every line of user code.
-    bundle = bundle_of(work, call)
-    if bundle and bundle != work.bundle and bundle not in state.bundles:
-        return False
-    policy = call.policy or DEFAULT_POLICY
-    if call.cache_key or policy.worker == WORKER_ALONE or not _anywhere(policy):
-        return False
-    return state.has_slot(light=policy.worker == WORKER_ASYNC)
+    return asks_for_a_slot(call) and state.has_slot(light=is_light(call.policy))
 
 
-def begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int) -> StartAction:
-    """Queue the child of `call` here and return the call as the leader is to hear of it."""
+def begin(
+    state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int, begun: bytes = b""
+) -> StartAction:
+    """Begin the child of `call` here and return the call as the leader is to hear of it.
+
+    Args:
+        state: The agent's state.
+        parent: Whose call it is.
+        call: The call.
+        now_ns: Monotonic time.
+        begun: Token under which the child has begun in its parent's worker; empty: it has not,
+            and is queued.
+    """
     credit = state.credit
     credit.received += 1
-    state.eager_count += 1
     if not state.held_back:
         state.held_back_ns = now_ns
     state.held_back += 1
-    token = token_of(state.settings.incarnation.encode(), state.eager_count)
-    above = parent.work
-    work = Work(
-        credit.generation,
-        above.run,
-        UNKNOWN_ACTION,
-        call.id,
-        1,
-        token,
-        call.task,
-        call.inputs,
-        bundle_of(above, call),
-        call.policy,
-        project=above.project,
-        domain=above.domain,
-        name=above.name,
-        group=call.group,
-        context=above.context,
-        run_started_ms=above.run_started_ms,
-    )
-    policy = call.policy or DEFAULT_POLICY
+    token = begun
+    if not token:
+        state.eager_count += 1
+        token = token_of(state.settings.incarnation.encode(), state.eager_count)
     attempt = HeldAttempt(
-        work=work,
+        work=child_work(parent.work, call, token, credit.generation),
         token=token,
         queued_ns=now_ns,
-        light=policy.worker == WORKER_ASYNC,
+        light=is_light(call.policy),
         call_number=state.outbox.next,
     )
     state.hold(attempt)
-    state.enqueue(attempt, now_ns)
+    if begun:
+        member = state.crew.members[parent.worker]
+        attempt.worker = member.key
+        member.held[token] = None
+        state.move(attempt, Stage.RUNNING, now_ns)
+    else:
+        state.enqueue(attempt, now_ns)
     return msgspec.structs.replace(call, eager=token, generation=credit.generation)
-
-
-def bundle_of(parent: Work, call: StartAction) -> bytes:
-    """Return the digest of the code that the child of `call` needs."""
-    return parent.bundle if call.task.deployed is None else call.task.deployed.bundle
 
 
 def may_wait(state: AgentState, now_ns: int) -> bool:
@@ -153,12 +144,11 @@ def keep_printed(state: AgentState, token: bytes, lines: tuple[OutputLine, ...])
     return first
 
 
-def _anywhere(policy: Policy) -> bool:
-    """Say whether `policy` asks for nothing but a free slot."""
-    if policy is DEFAULT_POLICY:
-        return True
-    return all(
-        getattr(policy, name) == getattr(DEFAULT_POLICY, name)
-        for name in policy.__struct_fields__
-        if name not in _INDIFFERENT
-    )
+def _has_room(state: AgentState, now_ns: int) -> bool:
+    """Say whether there is credit to spend and nothing that waits for it."""
+    credit = state.credit
+    if credit.granted <= credit.received or state.leaving or state.hello_due or not state.epoch:
+        return False
+    if now_ns - state.trusted_ns > TRUST_NS:
+        return False
+    return not (state.queue or state.resume or now_ns < state.no_room_until_ns)

@@ -100,8 +100,15 @@ class Kept(msgspec.Struct, frozen=True, array_like=True, tag=40):
     number: int
 
 
+class MayBegin(msgspec.Struct, frozen=True, array_like=True, tag=41):
+    """The next child that this attempt calls may begin beside it at once, if it fits there."""
+
+    token: bytes
+
+
 ToWorker: TypeAlias = (
     RunAttempt
+    | MayBegin
     | CancelAttempt
     | Deliver
     | DeliverRefusal
@@ -144,6 +151,8 @@ class CallChild(msgspec.Struct, frozen=True, array_like=True, tag=4):
     """Forward this call; the attempt now waits for `call.id`."""
 
     call: StartAction
+    #: Token under which the child has begun in this worker already; empty: it has not.
+    begun: bytes = b""
 
 
 class CallTimer(msgspec.Struct, frozen=True, array_like=True, tag=5):

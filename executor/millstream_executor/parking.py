@@ -23,7 +23,13 @@ from millstream_events.reports import (
 from millstream_executor import eager
 from millstream_executor.agent_state import AgentState
 from millstream_executor.held import HeldAttempt, Stage
-from millstream_executor.link import Deliver, DeliverJournal, DeliverRefusal, ToWorker
+from millstream_executor.link import (
+    CancelAttempt,
+    Deliver,
+    DeliverJournal,
+    DeliverRefusal,
+    ToWorker,
+)
 
 #: `Parked` is reported of attempts that wait for longer than this.
 PARKED_NS: Final = 1_000_000_000
@@ -40,10 +46,17 @@ def call(
     attempt: HeldAttempt,
     item: StartAction | SetTimer | OpenCondition,
     now_ns: int,
+    begun: bytes = b"",
 ) -> None:
-    """Forward a call of `attempt`, which waits from now on."""
-    if attempt.muted:
-        return
+    """Forward a call of `attempt`, which waits from now on.
+
+    Args:
+        state: The agent's state.
+        attempt: Whose call it is.
+        item: The call.
+        now_ns: Monotonic time.
+        begun: Token of the child if it has begun in its parent's worker.
+    """
     if _nested_too_deeply(state, attempt):
         bound = state.settings.parked_alone_max
         reason = f"{bound} waiting worker processes are the most that this agent may hold"
@@ -62,7 +75,10 @@ def call(
         and not repeated
         and eager.may_begin(state, attempt, item, now_ns)
     ):
-        item = eager.begin(state, attempt, item, now_ns)
+        item = eager.begin(state, attempt, item, now_ns, begun)
+    elif begun:
+        # The room that was there when it was permitted has gone: it begins as ever.
+        state.tell(state.crew.members[attempt.worker], CancelAttempt(begun, "forgotten"))
     state.report(item, now_ns)
 
 

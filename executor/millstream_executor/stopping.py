@@ -10,14 +10,14 @@ from typing import Final
 
 import msgspec
 
-from millstream_events.reports import Cancel, Failed, Lost
+from millstream_events.reports import Cancel, Failed, Lost, Succeeded
 from millstream_events.values import ErrorRecord
 from millstream_executor.agent_state import SUSPECTS_MAX, AgentState, failed, suspect_of
 from millstream_executor.crew import CrewMember
 from millstream_executor.effects import KillWorker
 from millstream_executor.fleet_types import WorkerExit
 from millstream_executor.held import HeldAttempt, Stage
-from millstream_executor.link import CancelAttempt, Ping, Pong
+from millstream_executor.link import AttemptEnded, CancelAttempt, Ping, Pong
 
 #: Grace of attempts that nobody waits for any more.
 SILENT_GRACE_MS: Final = 1_000
@@ -167,3 +167,32 @@ def _suspect(state: AgentState, tokens: list[bytes]) -> None:
         state.suspects[suspect] = state.suspects.pop(suspect, 0) + 1
         if len(state.suspects) > SUSPECTS_MAX:
             del state.suspects[next(iter(state.suspects))]
+
+
+def outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
+    """Return the report of an attempt that its worker says is over."""
+    work = attempt.work
+    error = message.error
+    if attempt.stop_why:
+        error = cancelled(attempt, error)
+    if error is None:
+        return Succeeded(
+            work.run,
+            work.action,
+            work.token,
+            message.output,
+            attempt.worker,
+            message.started_ns,
+            message.ended_ns,
+            message.usage,
+        )
+    return Failed(
+        work.run,
+        work.action,
+        work.token,
+        error,
+        attempt.worker,
+        message.started_ns,
+        message.ended_ns,
+        message.usage,
+    )

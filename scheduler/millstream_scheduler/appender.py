@@ -15,6 +15,7 @@ from typing import Final
 
 from millstream_events.codec import decode_frame
 from millstream_events.errors import LogCorruptError, LogUnavailableError
+from millstream_events.gates import Gate
 from millstream_events.logs import get_logger
 from millstream_events.ports import Appended, AppendResult, EventLog, LogEntry, StoreFull
 from millstream_events.seal import Sealed
@@ -35,9 +36,22 @@ class Appender:
         epoch: int,
         durable_seq: int,
         on_durable: Callable[[], None],
+        on_doubt: Callable[[], None],
         on_deposed: Callable[[str], None],
     ) -> None:
+        """Start behind `durable_seq`.
+
+        Args:
+            event_log: Where frames go.
+            epoch: Of this leader.
+            durable_seq: Everything up to here is durable.
+            on_durable: Called when more has become durable.
+            on_doubt: Called when the log has refused or not answered: what gates were to say
+                of the frames in flight has to be said by the leader.
+            on_deposed: Called with the reason when this leader has to stop.
+        """
         self._log = event_log
+        self._on_doubt = on_doubt
         self._epoch = epoch
         self._on_durable = on_durable
         self._on_deposed = on_deposed
@@ -62,18 +76,24 @@ class Appender:
         """Whether the log has to say first what it holds; nothing new may be decided."""
         return self._resolving is not None or self.full
 
-    def append(self, frames: Sequence[Sealed]) -> None:
+    def append(self, frames: Sequence[Sealed], gate: Gate | None = None) -> None:
         """Send `frames`; in doubt they wait for the log's word, and after `stop` for nothing.
+
+        Args:
+            frames: In order.
+            gate: Of the only frame, when nothing else is in flight: an acknowledgement of what
+                lies behind another frame would not say that the other one is ours.
 
         Raises:
             PayloadTooLargeError: One of them is over what a message may hold. What was decided
                 can then never be recorded, so this leader must stop.
         """
+        assert gate is None or (self.quiet and len(frames) == 1), len(self._pending)
         for frame in frames:
             self._pending.append(frame)
             self.pending_bytes += len(frame.payload)
             if self._resolving is None and not self._stopped:
-                self._send(frame)
+                self._send(frame, gate)
 
     def stop(self) -> None:
         """Leave what is in flight to its fate, and send nothing more."""
@@ -82,14 +102,14 @@ class Appender:
         if self._resolving is not None:
             self._resolving.cancel()
 
-    def _send(self, frame: Sealed) -> None:
+    def _send(self, frame: Sealed, gate: Gate | None = None) -> None:
         generation = self._generation
 
         def sink(result: AppendResult) -> None:
             if generation == self._generation:
                 self._on_result(result)
 
-        self._log.append(frame.key, frame.payload, frame.expected_seq, sink)
+        self._log.append(frame.key, frame.payload, frame.expected_seq, sink, gate=gate)
 
     def _on_result(self, result: AppendResult) -> None:
         if isinstance(result, Appended):
@@ -99,6 +119,7 @@ class Appender:
             return
         self._generation += 1
         self.full = isinstance(result, StoreFull)
+        self._on_doubt()
         log.warning("append_doubtful", result=type(result).__name__, pending=len(self._pending))
         self._resolving = asyncio.get_running_loop().create_task(self._resolve())
         self._resolving.add_done_callback(self._resolved)

@@ -27,6 +27,7 @@ from millstream_events.commands import (
     WatchRun,
 )
 from millstream_events.endpoint import Endpoint
+from millstream_events.gates import Gate
 from millstream_events.ids import is_run_id
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
@@ -70,6 +71,8 @@ class _Gated(msgspec.Struct):
     #: Of each agent to be acknowledged, the incarnation whose reports these were: numbers of
     #: one that has been replaced since would make the new one forget what is not durable.
     incarnations: dict[str, str]
+    #: The only receiver has been told already, behind a gate that the log opens.
+    told: bool = False
 
 
 class Leader:
@@ -93,18 +96,18 @@ class Leader:
         self._state = book.state
         self._bus = bus
         self._clock = clock
-        self._endpoint = endpoint
-        #: `<node>#<pid>`.
-        self._node = node
+        self._endpoint, self._node = endpoint, node
         self._loop = asyncio.get_running_loop()
         #: Resolved with the reason when this leader has stopped.
         self.deposed: asyncio.Future[str] = self._loop.create_future()
         self._speaker = Speaker(book, bus, endpoint)
+        self._log = event_log
         self._appender = Appender(
             event_log,
             epoch=book.state.epoch,
             durable_seq=book.state.seq,
             on_durable=self._on_durable,
+            on_doubt=self._on_doubt,
             on_deposed=self._depose,
         )
         self._reports: list[tuple[str, str, AgentBatch]] = []
@@ -373,10 +376,13 @@ class Leader:
     def _carry_out(self, turn: Turn) -> None:
         """Append the tick's frames, then act on them: at once, or behind the last of them."""
         frames = turn.frames()
+        effects = turn.effects
+        gate: Gate | None = None
         if frames:
             self.events_written += sum(frame.events for frame in frames)
-            self._appender.append(frames)
-        effects = turn.effects
+            if len(frames) == 1 and self._appender.quiet:
+                gate = self._speaker.say_ahead(effects, self._log, self._state.seq)
+            self._appender.append(frames, gate)
         self._blobs.look_for(effects.blobs)
         for agent, orders in effects.agents_now.items():
             self._speaker.tell_agent(agent, orders)
@@ -389,7 +395,8 @@ class Leader:
                 for agent in effects.acks
                 if (seat := self._book.seats.get(agent)) is not None
             }
-            self._gated.append(_Gated(self._state.seq, effects, finished, incarnations))
+            told = gate is not None
+            self._gated.append(_Gated(self._state.seq, effects, finished, incarnations, told))
             self._release_durable()
         self._bus.flush()
 
@@ -411,6 +418,10 @@ class Leader:
 
     # -------------------------------------------------------------- out
 
+    def _on_doubt(self) -> None:
+        for gated in self._gated:
+            gated.told = False
+
     def _on_durable(self) -> None:
         self._release_durable()
         self._bus.flush()
@@ -426,14 +437,16 @@ class Leader:
             for agent in dict.fromkeys((*effects.agents_durable, *effects.acks)):
                 seat = self._book.seats.get(agent)
                 same = seat is not None and seat.incarnation == gated.incarnations.get(agent)
-                orders = effects.agents_durable.get(agent)
+                orders = None if gated.told else effects.agents_durable.get(agent)
                 acked = effects.acks.get(agent) if same else None
                 if orders:
                     self._speaker.tell_agent(agent, orders, acked)
                 elif acked is not None:
-                    self._speaker.acknowledge(agent, acked)
-            for client, replies in effects.clients_durable.items():
-                self._speaker.tell_client(client, replies)
+                    heard = gated.told and agent in effects.agents_durable
+                    self._speaker.acknowledge(agent, acked, heard=heard)
+            if not gated.told:
+                for client, replies in effects.clients_durable.items():
+                    self._speaker.tell_client(client, replies)
             for run_id in gated.finished:
                 run = self._state.runs.get(run_id)
                 if run is not None and run.finished:

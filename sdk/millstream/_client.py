@@ -42,10 +42,11 @@ from millstream_events.errors import (
     PayloadTooLargeError,
     RejectedError,
 )
+from millstream_events.gates import Gates
 from millstream_events.ids import Digest, RunId, new_run_id
 from millstream_events.ports import Connected, EventLog
 from millstream_events.queues import QueueSettings
-from millstream_events.subjects import client_subject, command_subject, leader_subject
+from millstream_events.subjects import ack_subject, client_subject, command_subject, leader_subject
 from millstream_events.values import Inline, Value
 
 #: How long a command may stay without an answer.
@@ -77,6 +78,7 @@ class Client:
         self.loop = asyncio.get_running_loop()
         proc = secrets.token_hex(6)
         self._core = SessionCore(f"{self.who}.{proc}")
+        self._gates = Gates[ToClient](self._take)
         self._answers: dict[bytes, Sink[_Answer]] = {}
         self._releases: dict[str, list[Sink[RunReleased]]] = {}
         self._flush_due = False
@@ -90,6 +92,9 @@ class Client:
         self._unsubscribe = [
             bus.subscribe(client_subject(namespace, self.who, proc), self._hear),
             bus.subscribe(leader_subject(namespace, shard), self._hear_leader),
+            bus.subscribe(
+                ack_subject(namespace, shard, f"{self.who}.{proc}", "*", "*"), self._gates.hear
+            ),
         ]
         bus.on_reconnect(self._reconnected)
 
@@ -281,6 +286,12 @@ class Client:
         message = _decode_reply(payload)
         if message is None:
             return  # Anybody with a credential may send anything.
+        if message.gate:
+            self._gates.keep(message.gate, message.gate_seq, message)
+        else:
+            self._take(message)
+
+    def _take(self, message: ToClient) -> None:
         for outcome in self._core.receive(message, _now_ms()):
             self._settle(outcome)
         self._flush_soon()

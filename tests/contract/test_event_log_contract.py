@@ -7,6 +7,7 @@ import pytest
 
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.errors import LogUnavailableError, PayloadTooLargeError
+from millstream_events.gates import Gates, gate_name
 from millstream_events.ports import (
     APPEND_DEADLINE_S,
     READ_DEADLINE_S,
@@ -17,7 +18,7 @@ from millstream_events.ports import (
     EventLog,
     LogEntry,
 )
-from millstream_events.subjects import SHARD_KEY
+from millstream_events.subjects import SHARD_KEY, ack_subject
 
 
 async def put(log: EventLog, key: str, payload: bytes, expected_seq: int) -> AppendResult:
@@ -274,3 +275,32 @@ async def test_follow_goes_on_after_the_servers_return(breakable, within, key):
     assert seen == list(range(1, 24))
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_the_receiver_of_a_gate_hears_the_acknowledgement_as_the_writer_does(rig, within):
+    writer, receiver = await rig.connect(), await rig.connect()
+    opened: list[str] = []
+    gates = Gates[str](opened.append)
+    subject = ack_subject(writer.endpoint.namespace, rig.shard, "me.1", "*", "*")
+    receiver.bus.subscribe(subject, gates.hear)
+    await receiver.ensure_streams(rig.shard)  # With it the subscription has arrived.
+    log = writer.event_log(rig.shard)
+    results: list[AppendResult] = []
+    for seq, expected in ((1, 0), (2, 1), (3, 7)):
+        gate = log.gate("me.1")
+        assert gate is not None
+        gates.keep(gate.name, seq, f"record {seq}")
+        log.append("a", b"x", expected, results.append, gate=gate)
+    await within(lambda: len(results) == 3)
+    await within(lambda: len(opened) == 2)
+    assert results == [Appended(1), Appended(2), AppendRefused(7)]
+    assert opened == ["record 1", "record 2"]
+
+
+async def test_each_gate_is_another_one_and_names_what_is_heard_on_its_subject(rig):
+    log = (await rig.connect()).event_log(rig.shard)
+    first, second = log.gate("me.1"), log.gate("me.1")
+    assert first is not None
+    assert second is not None
+    assert first.name != second.name
+    assert gate_name(first.subject) == first.name

@@ -22,6 +22,7 @@ from millstream_executor.link import (
     AttemptEnded,
     CallChild,
     CancelAttempt,
+    MayBegin,
     Printed,
     RunAttempt,
 )
@@ -43,10 +44,10 @@ def with_child(**settings: int) -> Rig:
     return rig
 
 
-def trusted(rig: Rig) -> Rig:
+def trusted(rig: Rig, *, took_ns: int = 80 * MS) -> Rig:
     """Let the leader acknowledge something, which proves that it has heard of the agent."""
     rig.begin(99)
-    rig.end(99)
+    rig.end(99, took_ns=took_ns)
     rig.now += MS
     rig.orders(acked=rig.core.state.outbox.next - 1)
     return rig
@@ -192,3 +193,58 @@ def test_an_agent_that_the_leader_has_not_acknowledged_lately_asks_first():
     rig.call(1, 7, PLAIN)
     assert rig.heard(RunAttempt) == []
     assert rig.said(StartAction) == [call(1, 7, PLAIN)]
+
+
+def permitted(**settings: int) -> Rig:
+    """Return a rig whose attempt 1 may begin its next child beside itself."""
+    rig = trusted(Rig(**settings), took_ns=1_000)
+    rig.clear()
+    rig.begin(1)
+    return rig
+
+
+def test_while_tasks_are_short_a_parent_may_begin_its_next_child_beside_itself():
+    rig = permitted(slots=2)
+    assert rig.heard(MayBegin)[-1].token == token(1)
+
+
+def test_while_tasks_are_long_no_child_begins_in_the_loop_of_its_parent():
+    rig = trusted(Rig(slots=2))
+    rig.begin(1)
+    assert rig.heard(MayBegin) == []
+
+
+def test_a_child_that_began_beside_its_parent_goes_up_in_one_message_with_its_end():
+    rig = permitted(slots=2)
+    rig.clear()
+    rig.worker(
+        rig.where(1),
+        CallChild(call(1, 7, PLAIN), b"begun-77"),
+        AttemptBegan(b"begun-77", 5),
+        AttemptEnded(b"begun-77", None, None, 5, 6),
+    )
+    assert rig.heard(RunAttempt) == []
+    start, done = (item for item in rig.up if isinstance(item, StartAction | Succeeded))
+    assert isinstance(start, StartAction)
+    assert isinstance(done, Succeeded)
+    assert start.eager == done.token == b"begun-77"
+
+
+def test_a_child_that_finds_its_room_gone_is_dropped_and_begins_as_ever():
+    rig = permitted(slots=2)
+    rig.clear()
+    rig.core.on_reconnect()  # Nothing is sure now: what was said may have been lost.
+    rig.worker(rig.where(1), CallChild(call(1, 7, PLAIN), b"begun-77"))
+    assert rig.heard(CancelAttempt) == [CancelAttempt(b"begun-77", "forgotten")]
+    (start,) = (item for item in rig.up if isinstance(item, StartAction))
+    assert start.eager == b""
+    rig.worker(rig.where(1), AttemptEnded(b"begun-77", None, None, 5, 6))
+    assert not [item for item in rig.up if isinstance(item, Succeeded) and item.token != token(99)]
+
+
+def test_the_child_of_an_attempt_that_was_forgotten_is_dropped_with_it():
+    rig = permitted(slots=2)
+    rig.orders(Forget(token(1)))
+    rig.clear()
+    rig.worker(rig.where(1), CallChild(call(1, 7, PLAIN), b"begun-77"))
+    assert CancelAttempt(b"begun-77", "forgotten") in rig.heard(CancelAttempt)

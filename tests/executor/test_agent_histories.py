@@ -40,6 +40,8 @@ from millstream_executor.link import (
     Deliver,
     Drain,
     DropChild,
+    FromWorker,
+    MayBegin,
     Ping,
     Pong,
     Ready,
@@ -83,6 +85,9 @@ class World:
         self.workers: dict[str, set[bytes]] = {}
         self.awaiting: dict[bytes, set[bytes]] = {}
         self.stubborn: set[bytes] = set()
+        #: Attempts whose next child may begin beside them.
+        self.permitted: set[bytes] = set()
+        self.begun = 0
         self.drained: set[str] = set()
         self.numbers = 0
 
@@ -154,12 +159,28 @@ class World:
                     child = self.fresh(10)
                     waits.add(child)
                     item = StartAction("r", 0, token, child, "task", TASK, None, b"")
-                    self.core.on_worker(key, [CallChild(item)], self.now)
+                    self.call(key, item)
                 elif waits and chance < 0.32:
                     child = waits.pop()
                     self.core.on_worker(key, [DropChild(token, child)], self.now)
                 elif not waits and chance < 0.8:
                     self.end(key, token)
+
+    def call(self, key: str, item: StartAction) -> None:
+        """Call a child; one that is permitted begins beside its parent, and may end at once."""
+        if item.token not in self.permitted or self.random.random() < 0.2:
+            self.core.on_worker(key, [CallChild(item)], self.now)
+            return
+        self.permitted.discard(item.token)
+        self.begun += 1
+        begun = self.fresh(8)
+        said: list[FromWorker] = [CallChild(item, begun), AttemptBegan(begun, 1)]
+        if self.random.random() < 0.5:
+            said.append(AttemptEnded(begun, None, None, 0, 1000))
+        else:
+            self.workers[key].add(begun)
+            self.awaiting[begun] = set()
+        self.core.on_worker(key, said, self.now)
 
     def end(self, key: str, token: bytes) -> None:
         self.workers[key].discard(token)
@@ -226,6 +247,8 @@ class World:
                 self.workers[key].add(token)
                 self.awaiting[token] = set()
                 self.core.on_worker(key, [AttemptBegan(token, 1)], self.now)
+            case MayBegin():
+                self.permitted.add(message.token)
             case Deliver():
                 waits = self.awaiting.get(message.release.token, set())
                 waits.discard(message.release.id)

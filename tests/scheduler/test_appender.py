@@ -44,11 +44,13 @@ class Rig:
         self.log = log
         self.said: list[int] = []
         self.deposed: list[str] = []
+        self.doubts = 0
         self.appender = Appender(
             log,
             epoch=EPOCH,
             durable_seq=durable_seq,
             on_durable=self._durable,
+            on_doubt=self._doubt,
             on_deposed=self._depose,
         )
 
@@ -56,6 +58,9 @@ class Rig:
         # What is called durable is in the log by then, whatever the adapters answered.
         assert self.appender.durable_seq <= self.log.records.last_seq
         self.said.append(self.appender.durable_seq)
+
+    def _doubt(self) -> None:
+        self.doubts += 1
 
     def _depose(self, why: str) -> None:
         self.deposed.append(why)

@@ -6,7 +6,9 @@ what was in flight lands or does not.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+
+from mortal_ports import Fuse, MortalBus, MortalLog
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of, encode
@@ -24,10 +26,12 @@ from millstream_events.commands import (
 )
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import fold_entry
+from millstream_events.gates import Gates
 from millstream_events.ids import child_id, new_run_id
 from millstream_events.memory import MemoryConnection
-from millstream_events.memory_log import MemoryLog, MemoryRecords
-from millstream_events.ports import Appended, AppendResult, AppendSink, LogEntry
+from millstream_events.memory_faults import FaultPlan
+from millstream_events.memory_log import MemoryRecords
+from millstream_events.ports import LogEntry
 from millstream_events.reports import (
     AgentBatch,
     AskChildren,
@@ -94,118 +98,6 @@ def entries_of(records: MemoryRecords) -> list[LogEntry]:
     return records.read(0, None, 1_000_000)
 
 
-class Fuse:
-    """Blows at step `at` of a leader's life, and with it the leader's ports."""
-
-    def __init__(self, at: int = 0) -> None:
-        self.at = at
-        self.steps = 0
-        self.blown = asyncio.Event()
-
-    def step(self) -> bool:
-        """Count one step; say whether the leader is still alive."""
-        self.steps += 1
-        if self.steps == self.at:
-            self.blown.set()
-        return not self.blown.is_set()
-
-
-class MortalLog:
-    """`EventLog` that dies with its leader, and can hold acknowledgements back."""
-
-    def __init__(self, log: MemoryLog, fuse: Fuse) -> None:
-        self.log = log
-        self.fuse = fuse
-        self.hold = False
-        self.held: list[Callable[[], None]] = []
-        #: Appends stay where a stopped process leaves them: in its socket's buffer.
-        self.stall = False
-        self.stalled: list[Callable[[], None]] = []
-        self.appends = 0
-        #: Up to here the leader has been told that the log is durable.
-        self.told_seq = log.records.last_seq
-
-    def append(self, key: str, payload: bytes, expected_seq: int, sink: AppendSink) -> None:
-        def answer(result: AppendResult) -> None:
-            if not self.fuse.step():
-                return
-            if isinstance(result, Appended):
-                self.told_seq = max(self.told_seq, result.seq)
-            sink(result)
-
-        def hear(result: AppendResult) -> None:
-            if self.hold:
-                self.held.append(lambda: answer(result))
-            else:
-                answer(result)
-
-        if self.fuse.step():
-            self.appends += 1
-            if self.stall:
-                self.stalled.append(lambda: self.log.append(key, payload, expected_seq, hear))
-            else:
-                self.log.append(key, payload, expected_seq, hear)
-
-    def resume(self) -> None:
-        """Send what was stalled."""
-        self.stall = False
-        stalled, self.stalled = self.stalled, []
-        for each in stalled:
-            each()
-
-    def let_go(self) -> None:
-        """Deliver what was held back."""
-        self.hold = False
-        held, self.held = self.held, []
-        for each in held:
-            each()
-
-    async def last(self) -> LogEntry | None:
-        last = await self.log.last()
-        self.told_seq = max(self.told_seq, 0 if last is None else last.seq)
-        return last
-
-    async def read(
-        self, after_seq: int, *, key: str | None = None, records_max: int = 1000
-    ) -> Sequence[LogEntry]:
-        return await self.log.read(after_seq, key=key, records_max=records_max)
-
-    def follow(self, after_seq: int, *, key: str | None = None) -> AsyncIterator[LogEntry]:
-        return self.log.follow(after_seq, key=key)
-
-
-class MortalBus:
-    """`Bus` that dies with its leader, and shows each message before it goes out."""
-
-    def __init__(
-        self, connection: MemoryConnection, fuse: Fuse, inspect: Callable[[str, bytes], None]
-    ) -> None:
-        self.bus = connection.bus
-        self.fuse = fuse
-        self.inspect = inspect
-
-    @property
-    def connected(self) -> bool:
-        return not self.fuse.blown.is_set()
-
-    def publish(self, subject: str, payload: bytes) -> None:
-        if self.fuse.step():
-            self.inspect(subject, payload)
-            self.bus.publish(subject, payload)
-
-    def flush(self) -> None: ...
-
-    def subscribe(self, subject: str, sink: Callable[[str, bytes], None]) -> Callable[[], None]:
-        def hear(heard: str, payload: bytes) -> None:
-            if not self.fuse.blown.is_set():
-                sink(heard, payload)
-
-        return self.bus.subscribe(subject, hear)
-
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        self.bus.on_reconnect(sink)
-
-
 class Rig:
     """One installation, and leaders that come and go."""
 
@@ -216,12 +108,15 @@ class Rig:
         self.clock = StepClock()
         self.leaders: list[Leader] = []
         self.early: list[str] = []
+        self.gates_opened = 0
         self.agent: ScriptAgent | None = None
 
-    async def lead(self, *, die_at: int = 0, lose_in_flight: bool = False) -> Leader:
-        """Start a leader that knows the log alone."""
+    async def lead(
+        self, *, die_at: int = 0, lose_in_flight: bool = False, plan: FaultPlan | None = None
+    ) -> Leader:
+        """Start a leader that knows the log alone; `plan` says what fails on its connection."""
         fuse = self.fuse = Fuse(die_at)
-        connection = self.connection.peer()
+        connection = self.connection.peer(plan=plan)
         self.log = MortalLog(connection.event_log(SHARD), fuse)
         state = ShardState(SHARD)
         await elect(connection.event_log(SHARD), state, node="n", clock=self.clock)
@@ -254,19 +149,37 @@ class Rig:
         return fold(entries if upto_seq is None else entries[:upto_seq])
 
     def _inspect(self, subject: str, payload: bytes) -> None:
-        """Note what leaves before the leader has been told that its event is durable."""
-        durable = self.replayed(self.log.told_seq)
-        to_client = decoder_of(ToClient)(payload) if ".to." in subject else None
-        for reply in () if to_client is None else to_client.items:
+        """Note what leaves before the leader has been told that its event is durable.
+
+        What waits behind a gate may leave; it is looked at when the gate opens.
+        """
+        message: ToClient | ToAgent | None = None
+        if ".to." in subject:
+            message = decoder_of(ToClient)(payload)
+        elif ".work." in subject:
+            message = decoder_of(ToAgent)(payload)
+        if message is not None and not message.gate:
+            self.check(message, self.replayed(self.log.told_seq))
+
+    def opened(self, message: ToClient | ToAgent) -> None:
+        """Note what a gate has let through though the log does not hold its event."""
+        self.gates_opened += 1
+        self.check(message, self.replayed(message.gate_seq))
+
+    def check(self, message: ToClient | ToAgent, durable: ShardState) -> None:
+        """Note what `message` says that is not in the `durable` log."""
+        if isinstance(message, ToAgent):
+            self._check_orders(message, durable)
+            return
+        for reply in message.items:
             if isinstance(reply, Accepted) and (
                 reply.run not in durable.runs or durable.runs[reply.run].rev < reply.rev
             ):
                 self.early.append(f"{reply}")
             if isinstance(reply, RunReleased) and durable.runs[reply.run].phase != reply.phase:
                 self.early.append(f"{reply}")
-        to_agent = decoder_of(ToAgent)(payload) if ".work." in subject else None
-        if to_agent is None:
-            return
+
+    def _check_orders(self, to_agent: ToAgent, durable: ShardState) -> None:
         for order in to_agent.items:
             run = durable.runs.get(getattr(order, "run", ""))
             if isinstance(order, Release) and (
@@ -320,11 +233,21 @@ class ScriptAgent:
         def ordered(_: str, payload: bytes) -> None:
             message = decode_orders(payload)
             assert message is not None
+            if message.gate:
+                gates.keep(message.gate, message.gate_seq, message)
+            else:
+                self._hear(message)
+
+        def opened(message: ToAgent) -> None:
+            rig.opened(message)
             self._hear(message)
 
+        gates = Gates[ToAgent](opened)
+        acks = subjects.ack_subject(NS, SHARD, "default.a", "*", "*")
         self._ends = [
             self._bus.subscribe(subjects.leader_subject(NS, SHARD), announced),
             self._bus.subscribe(WORK, ordered),
+            self._bus.subscribe(acks, gates.hear),
         ]
 
     def leave(self) -> None:
@@ -454,9 +377,22 @@ class ScriptClient:
         def replied(_: str, payload: bytes) -> None:
             message = decode_replies(payload)
             assert message is not None
+            if message.gate:
+                gates.keep(message.gate, message.gate_seq, message)
+            else:
+                take(message)
+
+        def opened(message: ToClient) -> None:
+            rig.opened(message)
+            take(message)
+
+        def take(message: ToClient) -> None:
             self.replies += message.items
             self._open = [each for each in self._open if not self._answered(each)]
 
+        gates = Gates[ToClient](opened)
+        acks = subjects.ack_subject(NS, SHARD, "me.1", "*", "*")
+        self._bus.subscribe(acks, gates.hear)
         self._bus.subscribe(subjects.leader_subject(NS, SHARD), announced)
         self._bus.subscribe(subjects.client_subject(NS, "me", "1"), replied)
 

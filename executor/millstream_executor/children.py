@@ -1,0 +1,100 @@
+"""What an agent and its workers know alike of a child that begins before the leader's answer.
+
+See `eager`: the agent begins a child on its own node, and a worker one in its own loop.
+"""
+
+from typing import Final
+
+from millstream_events.reports import UNKNOWN_ACTION, StartAction, Work
+from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, WORKER_ASYNC, Policy
+
+#: Settings of a policy that do not bear on where an action may run.
+_INDIFFERENT: Final = frozenset(
+    {
+        "worker",
+        "retries",
+        "backoff",
+        "system_retries",
+        "runtime_max_ms",
+        "deadline_ms",
+        "env_vars",
+        "children_max",
+        "grace_ms",
+        "context",
+        "wide",
+        "links",
+    }
+)
+_TELLING: Final = tuple(
+    name for name in DEFAULT_POLICY.__struct_fields__ if name not in _INDIFFERENT
+)
+_TOLD: Final = tuple(getattr(DEFAULT_POLICY, name) for name in _TELLING)
+
+
+def calls_early(parent: Work) -> bool:
+    """Say whether what `parent` calls may begin before the leader has heard of it.
+
+    Not when an earlier attempt, or an earlier run, may have made the same call; and not in a
+    queue whose limit holds for every line of user code.
+    """
+    return not (parent.attempt > 1 or parent.journal or parent.recovers or parent.limited)
+
+
+def asks_for_a_slot(call: StartAction) -> bool:
+    """Say whether the child of `call` asks for nothing but a slot, anywhere."""
+    policy = call.policy or DEFAULT_POLICY
+    if call.kind != "task" or call.cache_key or policy.worker == WORKER_ALONE:
+        return False
+    return policy is DEFAULT_POLICY or all(
+        getattr(policy, name) == told for name, told in zip(_TELLING, _TOLD, strict=True)
+    )
+
+
+def asks_for_this_loop(parent: Work, call: StartAction) -> bool:
+    """Say whether the child of `call` may run in the loop that its parent runs in.
+
+    One with a limit of time may not: code that blocks the loop would keep the news of its start
+    back, and its time would never be up.
+    """
+    policy, own = call.policy or DEFAULT_POLICY, parent.policy or DEFAULT_POLICY
+    return (
+        policy.worker == WORKER_ASYNC
+        and own.worker == WORKER_ASYNC
+        and own.needs is None
+        and not (policy.runtime_max_ms or policy.deadline_ms)
+        and policy.env_vars == own.env_vars
+        and bundle_of(parent, call) == parent.bundle
+        and asks_for_a_slot(call)
+    )
+
+
+def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -> Work:
+    """Return the work that the child of `call` is, under a `token` of our own."""
+    return Work(
+        generation,
+        parent.run,
+        UNKNOWN_ACTION,
+        call.id,
+        1,
+        token,
+        call.task,
+        call.inputs,
+        bundle_of(parent, call),
+        call.policy,
+        project=parent.project,
+        domain=parent.domain,
+        name=parent.name,
+        group=call.group,
+        context=parent.context,
+        run_started_ms=parent.run_started_ms,
+    )
+
+
+def bundle_of(parent: Work, call: StartAction) -> bytes:
+    """Return the digest of the code that the child of `call` needs."""
+    return parent.bundle if call.task.deployed is None else call.task.deployed.bundle
+
+
+def is_light(policy: Policy | None) -> bool:
+    """Say whether an attempt with this policy shares a loop with others."""
+    return (policy or DEFAULT_POLICY).worker == WORKER_ASYNC
