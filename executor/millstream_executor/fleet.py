@@ -7,7 +7,6 @@ nothing of it is left, neither descendants nor memory group nor descriptors.
 
 import asyncio
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +25,7 @@ from millstream_executor.fleet_templates import TemplateEnd, TemplateError, Temp
 from millstream_executor.fleet_types import WorkerExit, WorkerSpec
 from millstream_executor.link import AttemptEnded, FromWorker, Printed, RunAttempt, ToWorker
 from millstream_executor.native import IS_LINUX, adopt_orphans
+from millstream_executor.root_start import StartedRoot, new_mark
 from millstream_executor.sandbox import MemoryGroup, MemoryGroups, Watchdog
 from millstream_executor.template_link import EXIT_WITH_CHILDREN, Exited, WorkerStart
 from millstream_executor.worker_link import LinkEnd, frame_of
@@ -105,6 +105,8 @@ class Fleet:
         cache_dir: Path,
         *,
         fork: bool = True,
+        mark: str = "",
+        root: StartedRoot | None = None,
     ) -> None:
         """Make it.
 
@@ -113,15 +115,17 @@ class Fleet:
             on_exit: Told once that a worker ended, after its last message.
             cache_dir: Root of the node's cache.
             fork: False: start every worker by exec.
+            mark: By `new_mark`; empty: a new one.
+            root: The root template, if it has been started already, with this `mark`.
         """
         self._on_messages = on_messages
         self._on_exit = on_exit
         self._cache_dir = cache_dir
         self._fork = fork
         self._workers: dict[str, _Worker] = {}
-        self._mark = f"MILLSTREAM_FLEET={os.getpid()}.{secrets.token_hex(8)}"
+        self._mark = mark or new_mark()
         self._templates = Templates(
-            self._on_template_exit, self._on_template_lost, self._warn, self._mark
+            self._on_template_exit, self._on_template_lost, self._warn, self._mark, root
         )
         self._orphans = Orphans(self._mark, self._known_pids)
         self._groups: MemoryGroups | None = None
@@ -147,7 +151,8 @@ class Fleet:
         adopt_orphans()
         self._groups = MemoryGroups.open()
         if self._fork:
-            await self._templates.start()
+            # Not waited for: the first worker is, and until then the agent takes work in.
+            self._do(self._templates.start())
 
     def spawn(self, key: str, spec: WorkerSpec) -> None:
         """Start a worker; `Ready` or its exit follows under `key`, which must be new."""

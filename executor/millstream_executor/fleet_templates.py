@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
@@ -15,6 +14,7 @@ import msgspec
 
 from millstream_executor.fleet_types import WorkerSpec
 from millstream_executor.native import IS_LINUX
+from millstream_executor.root_start import StartedRoot, start_root
 from millstream_executor.template_link import (
     CONTROL_BYTES_MAX,
     Exited,
@@ -213,7 +213,12 @@ class Templates:
     """The root templates, one for each interpreter, and those forked from them."""
 
     def __init__(
-        self, on_exit: ExitSink, on_lost: LossSink, log: Callable[[str, str], None], mark: str
+        self,
+        on_exit: ExitSink,
+        on_lost: LossSink,
+        log: Callable[[str, str], None],
+        mark: str,
+        started: StartedRoot | None,
     ) -> None:
         self._on_exit = on_exit
         self._on_lost = on_lost
@@ -221,6 +226,8 @@ class Templates:
         self._log = log
         #: `NAME=text` in the environment of all that is started from here.
         self._mark = mark
+        #: The agent's own root, started before there was a loop; None: it has been taken over.
+        self._started = started
         #: By interpreter; the agent's own is "".
         self._roots: dict[str, _Root] = {}
         #: In order of use, the least recent first. A result of None: to be started by exec.
@@ -304,19 +311,9 @@ class Templates:
     async def _start_root(self, root: _Root) -> TemplateEnd:
         if root.popen is not None:
             await _reap(root.popen, 1.0)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        name, _, text = self._mark.partition("=")
-        command = [root.python or sys.executable, "-P", "-m", "millstream_executor.template"]
-        with theirs:
-            # By exec, and on the loop's own thread: when the thread that started it ends, the
-            # kernel kills the template.
-            root.popen = subprocess.Popen(  # noqa: ASYNC220 - one short exec
-                [*command, str(theirs.fileno()), str(os.getpid())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                env={**os.environ, name: text},
-                start_new_session=True,
-            )
+        started = None if root.python else self._started
+        self._started = None if started is not None else self._started
+        root.popen, ours = started or start_root(root.python, self._mark)
         end = TemplateEnd(ours, self._on_exit, self._on_lost)
         try:
             async with asyncio.timeout(ROOT_READY_S):

@@ -18,7 +18,8 @@ from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
 from millstream._io_config import Storage, choose_storage, chosen_storage
-from millstream._io_paths import RAW_DIR, default_root
+from millstream._io_paths import default_root
+from millstream._raw_place import RAW_DIR
 from millstream._syncify import background, syncify
 from millstream._unsupported import warn
 from millstream_events.errors import ConfigError, MillstreamError

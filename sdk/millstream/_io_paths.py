@@ -16,13 +16,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from millstream._context import ActionContext, current
+from millstream._raw_place import RAW_DATA_VARIABLE, RAW_DIR
 
 #: Key of a run's `context` under which its own raw data path travels; users do not see it.
 CONTEXT_KEY: Final = "millstream.raw_data_path"
-#: Folder, or prefix of a store, for the raw data of all runs: a setting of agents and clients.
-RAW_DATA_VARIABLE: Final = "MILLSTREAM_RAW_DATA_PATH"
-#: Part of a data directory (or of the temporary directory) that takes raw data.
-RAW_DIR: Final = "raw"
 _FILE_SCHEME: Final = "file"
 
 
