@@ -24,6 +24,7 @@ from millstream_scheduler.fairness import (
     QueueTurns,
     Ready,
 )
+from millstream_scheduler.late_answers import LateAnswers
 from millstream_scheduler.placement import QUEUE, Seat, Wanted, selector_of, settled
 from millstream_scheduler.queues import QueueBook, queue_name
 from millstream_scheduler.sources import Outcome, Source, reuses
@@ -73,6 +74,7 @@ class Book:
         self.strangers: dict[str, tuple[str, str, str]] = {}
         #: Clients that wait for a run.
         self.watchers: dict[str, set[str]] = {}
+        self.late = LateAnswers()
         #: Depth of each action of each open run.
         self.depths: dict[str, list[int]] = {}
         #: Running, not waiting for children: by run, and by (run, parent).

@@ -37,6 +37,7 @@ from millstream_scheduler.placement import Seat
 from millstream_scheduler.queues import FULL_RETRY_MS
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
+from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
 #: What a client is told to wait when the shard cannot take more.
@@ -62,13 +63,14 @@ def hear_commands(
         node: Name and pid of this leader, for `DescribeShard`.
         sources: What was read for the submissions that recover earlier runs.
     """
+    watched = {command.run for command in batch.items if isinstance(command, WatchRun)}
     for command in batch.items:
         size_bytes = command_bytes(command)
         if size_bytes > PAYLOAD_BYTES_MAX:
             text = f"the command takes {size_bytes} bytes; the limit is {PAYLOAD_BYTES_MAX}"
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
-            _submit(turn, batch.sender, command, overloaded=overloaded, sources=sources)
+            _submit(turn, batch.sender, command, watched, overloaded=overloaded, sources=sources)
         elif isinstance(command, DEPLOYS):
             refusal = hear_deploy(turn, command)
             if refusal is None:
@@ -86,6 +88,7 @@ def _submit(
     turn: Turn,
     client: str,
     command: SubmitRun,
+    watched: set[str],
     *,
     overloaded: bool,
     sources: Mapping[str, Reading],
@@ -131,7 +134,14 @@ def _submit(
     if command.notes:
         turn.record(run, m.RunAnnotated(0, entries=command.notes, who=command.who or client))
     turn.book.open_run(run)
-    _accept(turn, client, command.command, run)
+    late: Due | None = None
+    if run_id in watched:
+        answer = Accepted(command.command, run_id, run.rev)
+        late = turn.book.late.keep(client, answer, turn.now_ms)
+    if late is None:
+        _accept(turn, client, command.command, run)
+    else:
+        turn.book.timers.add(late)
     look_up(turn, run, 0)
 
 

@@ -99,6 +99,7 @@ def finish_run(turn: Turn, run: RunState) -> None:
             error=None if succeeded else root.error,
         ),
     )
+    turn.book.late.ended(run.id, turn.now_ns - run.created_ns)
     for client in turn.book.watchers.pop(run.id, ()):
         turn.effects.clients_durable[client].append(run_released(run))
     turn.book.close_run(run)

@@ -40,6 +40,10 @@ def fire_timers(turn: Turn) -> None:
         if due.what == "trigger":
             fire_trigger(turn, due)
             continue
+        if due.what == "answer":
+            if (late := turn.book.late.take(due.run)) is not None:
+                turn.effects.clients_durable[late[0]].append(late[1])
+            continue
         run = turn.state.runs.get(due.run)
         if run is None or not run.decidable or due.action >= len(run.actions):
             continue

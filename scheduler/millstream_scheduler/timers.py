@@ -12,8 +12,8 @@ class Due(msgspec.Struct, frozen=True, order=True):
     """One entry."""
 
     at_ms: int
-    #: backoff, timer, condition, webhook, queued, runtime, deadline, run-deadline, grace or
-    #: trigger.
+    #: backoff, timer, condition, webhook, queued, runtime, deadline, run-deadline, grace,
+    #: trigger or answer.
     what: str
     #: Id of the run; of a trigger its key (`deployed.trigger_key`).
     run: str
