@@ -36,6 +36,7 @@ FIGURES: Mapping[str, Sequence[tuple[Callable[[], Figures], int]]] = {
     "runs": [(load.runs, REPEATS)],
     "fan": [(load.fan(1_000), REPEATS), (load.fan(10_000), REPEATS)],
     "fan100k": [(load.fan(100_000), 1)],
+    "live": [(load.live(count), 3) for count in load.LIVE_RUNS],
     "open": [(load.open_loop(rate), 1) for rate in load.OPEN_RATES],
     "payload": [(latency.payload(size), 3) for size in latency.PAYLOAD_BYTES],
     "cpu": [(life.cpu, REPEATS)],

@@ -58,6 +58,12 @@ async def hold(seconds: float) -> float:
 
 
 @env.task
+async def parked() -> None:
+    """Wait without a slot, for longer than any bench takes."""
+    await millstream.durable.sleep.aio(3_600.0)
+
+
+@env.task
 async def crowd(n: int) -> int:
     """Call `n` children that hold their slots until they are aborted."""
     return len(await asyncio.gather(*(hold(3_600.0) for _ in range(n))))

@@ -11,6 +11,9 @@ from bench.rows import Figures
 from millstream._syncify import background
 
 FAN_SIZES = (1_000, 10_000, 100_000)
+#: Runs that wait while a fan-out of so many is timed.
+LIVE_RUNS = (10, 100, 1_000, 10_000)
+LIVE_FAN = 2_000
 RUNS = 2_000
 #: Runs that wait for their result at once.
 RUNS_OPEN_MAX = 256
@@ -27,6 +30,40 @@ def fan(size: int) -> Callable[[], Figures]:
         began = time.perf_counter()
         millstream.run(flow.spread, size).result()
         return {f"fan{size}": (size / (time.perf_counter() - began), "tasks/s", size)}
+
+    return once
+
+
+def live(count: int) -> Callable[[], Figures]:
+    """What a task of a fan-out costs beside `count` runs that wait, which end afterwards."""
+
+    async def started() -> list[millstream.Run[None]]:
+        room = asyncio.Semaphore(RUNS_OPEN_MAX)
+
+        async def one() -> millstream.Run[None]:
+            async with room:
+                return await millstream.run.aio(flow.parked)
+
+        return list(await asyncio.gather(*(one() for _ in range(count))))
+
+    async def ended(waiting: list[millstream.Run[None]]) -> None:
+        room = asyncio.Semaphore(RUNS_OPEN_MAX)
+
+        async def one(run: millstream.Run[None]) -> None:
+            async with room:
+                await run.abort.aio("measured")
+
+        await asyncio.gather(*map(one, waiting))
+
+    def once() -> Figures:
+        waiting = background.run(started())
+        try:
+            began = time.perf_counter()
+            millstream.run(flow.spread, LIVE_FAN).result()
+            span = time.perf_counter() - began
+        finally:
+            background.run(ended(waiting))
+        return {f"live{count}": (span / LIVE_FAN * 1e6, "us/task", LIVE_FAN)}
 
     return once
 

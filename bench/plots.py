@@ -1,21 +1,35 @@
 """Figures as a picture: every repeat a dot, so that the spread is seen with the median."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from bench.rows import Row, calmest, median
 
 #: Most panels beside each other.
 COLUMNS = 4
-DOT, MEDIAN = "#94a3b8", "#0f766e"
+DOT, MEDIAN, SECOND = "#94a3b8", "#0f766e", "#b45309"
 
 
 def plot(rows: Sequence[Row], folder: Path) -> None:
-    """Write `bench.png` and `bench.svg` into `folder`: one panel for each metric."""
+    """Write pictures of `rows` into `folder`, each as PNG and SVG.
+
+    `bench` has one panel for each metric; `load`, latency against the rate of arrivals, and
+    `growth`, the cost of one action against how many there are, come with their figures.
+    """
     mpl.use("Agg")
+    folder.mkdir(parents=True, exist_ok=True)
+    _panels(rows, folder)
+    _load(rows, folder)
+    _growth(rows, folder)
+
+
+def _panels(rows: Sequence[Row], folder: Path) -> None:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     lines = -(-len(metrics) // COLUMNS)
     figure, axes = pyplot.subplots(
@@ -40,8 +54,76 @@ def plot(rows: Sequence[Row], folder: Path) -> None:
         f"Millstream {first['version']}, line = median, dots = repeats\n{first['machine']}",
         fontsize=10,
     )
+    _save(figure, folder, "bench")
+
+
+def _load(rows: Sequence[Row], folder: Path) -> None:
+    """Draw latency against arrivals a second, open loop."""
+    p50 = _points(rows, r"open(\d+)_p50")
+    p99 = _points(rows, r"open(\d+)_p99")
+    if not p50:
+        return
+    figure, panel = _logarithmic("runs that arrive each second", "ms, submit to result")
+    for points, name, color in ((p50, "p50", MEDIAN), (p99, "p99", SECOND)):
+        _line(panel, points, name, color)
+    panel.set_title("Latency against load, open loop (no coordinated omission)", fontsize=10)
+    panel.legend(frameon=False, fontsize=9)
+    _save(figure, folder, "load")
+
+
+def _growth(rows: Sequence[Row], folder: Path) -> None:
+    """Draw what one action costs against how many there are of it."""
+    per_second = _points(rows, r"fan(\d+)")
+    fans = {count: 1e6 / rate for count, rate in per_second.items()}
+    beside = _points(rows, r"live(\d+)")
+    if not fans or not beside:
+        return
+    figure, panel = _logarithmic("how many", "us for each action")
+    _line(panel, fans, "actions of one fan-out", MEDIAN)
+    _line(panel, beside, "other runs that wait meanwhile", SECOND)
+    least = min((*fans.values(), *beside.values()))
+    panel.axhline(1.5 * least, color=DOT, linestyle=":", linewidth=1)
+    panel.text(min((*fans, *beside)), 1.55 * least, "1.5 times the smallest", fontsize=8)
+    panel.set_title("Cost of an action against how many there are", fontsize=10)
+    panel.legend(frameon=False, fontsize=9)
+    _save(figure, folder, "growth")
+
+
+def _points(rows: Sequence[Row], metric: str) -> dict[int, float]:
+    """Return medians by the number in the name of their metric, smallest first."""
+    names = {row["metric"] for row in rows}
+    found = {int(m[1]): name for name in names if (m := re.fullmatch(metric, name))}
+    return {count: median(calmest(rows, name)) for count, name in sorted(found.items())}
+
+
+def _line(panel: Axes, points: dict[int, float], name: str, color: str) -> None:
+    panel.plot(list(points), list(points.values()), marker="o", color=color, label=name)
+    for count, value in points.items():
+        panel.annotate(
+            f"{value:.3g}",
+            (count, value),
+            xytext=(0, 6),
+            textcoords="offset points",
+            ha="center",
+            fontsize=8,
+        )
+
+
+def _logarithmic(across: str, up: str) -> tuple[Figure, Axes]:
+    figure, panel = pyplot.subplots(figsize=(6.4, 3.8))
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xlabel(across, fontsize=9)
+    panel.set_ylabel(up, fontsize=9)
+    panel.tick_params(labelsize=8)
+    panel.margins(y=0.25)
+    for side in ("top", "right"):
+        panel.spines[side].set_visible(False)
+    return figure, panel
+
+
+def _save(figure: Figure, folder: Path, name: str) -> None:
     figure.tight_layout()
-    folder.mkdir(parents=True, exist_ok=True)
     for ending in ("png", "svg"):
-        figure.savefig(folder / f"bench.{ending}", dpi=130)
+        figure.savefig(folder / f"{name}.{ending}", dpi=130)
     pyplot.close(figure)
