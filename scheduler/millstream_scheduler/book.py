@@ -80,6 +80,8 @@ class Book:
         #: Running, not waiting for children: by run, and by (run, parent).
         self.busy_runs: dict[str, int] = {}
         self.busy_parents: dict[tuple[str, int], int] = {}
+        #: Attempts that repeat a call until there is room for it, and the run of each.
+        self.calling: dict[bytes, str] = {}
         #: Ready actions set aside because their run or their parent is at its limit.
         self.aside: dict[str | tuple[str, int], list[Ready]] = {}
         #: Agents with live attempts that have not introduced themselves to this leader.
@@ -172,7 +174,25 @@ class Book:
 
     def counts(self, action: ActionState) -> bool:
         """Say whether the action counts against the in-flight limits."""
-        return action.token != b"" and action.open_children == 0
+        token = action.token
+        return token != b"" and action.open_children == 0 and token not in self.calling
+
+    def begin_calling(self, run: RunState, ordinal: int) -> None:
+        """Count an attempt whose call found its queue full as one that waits, which it does.
+
+        Otherwise it could hold the place that the actions before its child are waiting for.
+        """
+        action = run.actions[ordinal]
+        was = self.counts(action)
+        self.calling[action.token] = run.id
+        if was:
+            self.note_busy(run, ordinal, -1)
+
+    def end_calling(self, run: RunState, ordinal: int) -> None:
+        """Count the attempt as it is again: its call is made, or given up."""
+        action = run.actions[ordinal]
+        if self.calling.pop(action.token, None) is not None and self.counts(action):
+            self.note_busy(run, ordinal, 1)
 
     def note_busy(self, run: RunState, ordinal: int, delta: int) -> None:
         """Move the counters of a run and of the action's parent; wake what was set aside."""
@@ -281,6 +301,8 @@ class Book:
             if action.children:
                 self.busy_parents.pop((run.id, ordinal), None)
                 self.aside.pop((run.id, ordinal), None)
+        for token in [token for token, of in self.calling.items() if of == run.id]:
+            del self.calling[token]
         self.finished.append(run.id)
         if run.origin is not None and run.origin.run in self.source_users:
             self.source_users[run.origin.run].discard(run.id)

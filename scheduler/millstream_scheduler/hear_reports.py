@@ -106,7 +106,14 @@ def _hello(turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello) -
         turn.effects.acks.pop(agent, None)
     turn.book.seats[agent] = seat
     turn.book.unclaimed.discard(agent)
-    if folded is None or not folded.present or folded.incarnation != batch.incarnation:
+    restarted = folded is not None and folded.incarnation != batch.incarnation
+    _reconcile(turn, seat, restarted=restarted)
+    if folded is None or not folded.present or restarted:
+        if restarted:
+            # What a restart has cost is in the log before the restart is: a leader that finds the
+            # latter alone could not tell attempts that died with the agent from those that it
+            # never got.
+            turn.seal()
         turn.record_shard(
             m.PoolSeen(
                 0,
@@ -119,8 +126,6 @@ def _hello(turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello) -
                 incarnation=batch.incarnation,
             )
         )
-    restarted = folded is not None and folded.incarnation != batch.incarnation
-    _reconcile(turn, seat, restarted=restarted)
     return seat
 
 

@@ -103,8 +103,10 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         turn.order_now(agent, refusal)
         return
     if (full := _full(turn, run, request)) is not None:
+        turn.book.begin_calling(run, caller_ordinal)
         turn.order_now(agent, full)
         return
+    turn.book.end_calling(run, caller_ordinal)
     ordinal = len(run.actions)
     cache_key, cache_mode = in_force(run.settings, request.cache_key, request.cache_mode)
     effective = turn.record(
@@ -239,7 +241,9 @@ def cancel_child(turn: Turn, agent: str, request: CancelChild) -> None:
         return
     run, caller_ordinal = found
     known = run.ordinals.get(request.id)
-    if known is not None and run.actions[known].parent == caller_ordinal:
+    if known is None:
+        turn.book.end_calling(run, caller_ordinal)
+    elif run.actions[known].parent == caller_ordinal:
         abort_action(turn, run, known, why="cancelled")
 
 

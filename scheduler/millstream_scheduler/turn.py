@@ -73,10 +73,11 @@ class Turn:
 
     def frames(self) -> list[Sealed]:
         """Seal what is recorded and return all frames of the tick, in order. Ends the turn."""
-        self._seal()
+        self.seal()
         return self._frames
 
-    def _seal(self) -> None:
+    def seal(self) -> None:
+        """Close the frames of what is recorded so far: the log keeps its order with the rest."""
         self._frames += seal(self.state, self._events, self._shard_events, now_ns=self.now_ns)
         self._events.clear()
         self._shard_events.clear()
@@ -98,11 +99,11 @@ class Turn:
         computes = owner is not None and (owner.run, owner.action) == (run.id, event.action)
         if computes or isinstance(event, _CACHE_WRITES):
             if self._written.get(key, run.id) != run.id or self._read.get(key, run.id) != run.id:
-                self._seal()
+                self.seal()
             self._written[key] = run.id
         elif isinstance(event, _CACHE_READS):
             if self._written.get(key, run.id) != run.id:
-                self._seal()
+                self.seal()
             self._read[key] = run.id if self._read.get(key, run.id) == run.id else "*"
         return flight if owner is not None else b""
 

@@ -339,6 +339,20 @@ def test_a_restarted_agent_has_lost_what_it_held_and_its_spooled_outcomes_count_
     assert shard.run.actions[0].attempt == 2
 
 
+def test_what_a_restart_has_cost_is_in_the_log_before_the_restart_is() -> None:
+    shard = Shard()
+    started(shard)
+    before = len(shard.log)
+    shard.tick(Hello(1, "default", "lo", "", (), 8, 8), incarnation="i2", first=1, numbered=0)
+    keys = [entry.key for entry in shard.log[before:]]
+    assert keys[:2] == [RUN, "_"]
+    # A leader that comes between the two finds out about the restart by itself.
+    del shard.log[before + 1 :]
+    shard.take_over()
+    shard.tick(Hello(2, "default", "lo", "", (), 8, 8), incarnation="i2", first=1, numbered=0)
+    assert shard.run.actions[0].attempt == 2
+
+
 def test_a_dispatch_that_never_arrived_is_returned_at_no_cost() -> None:
     shard = Shard()
     work = started(shard)

@@ -13,7 +13,7 @@ from millstream_events.commands import (
 )
 from millstream_events.ids import new_run_id
 from millstream_events.queues import QueueSettings, queue_flaw, queues_of, with_queue
-from millstream_events.reports import Credit, Refuse, StartAction, Succeeded, Work
+from millstream_events.reports import CancelChild, Credit, Refuse, StartAction, Succeeded, Work
 from millstream_events.values import Policy, Selector, TaskRef
 
 Q = Policy(queue="q")
@@ -210,3 +210,32 @@ def test_flattened_settings_keep_other_ones_and_come_back_whole() -> None:
     assert ("queue_max", 9) in flat
     assert queues_of(dict(with_queue(dict(flat), "b", None))) == {"a": QueueSettings(depth=4)}
     assert queue_flaw("b", queue) == ""
+
+
+def test_a_caller_that_finds_its_queue_full_gives_its_place_to_what_waits_there() -> None:
+    shard = shard_with(QueueSettings(action_concurrency=1, depth=2))
+    (root,) = submit(shard, 0)
+    # The root waits, so one of its children runs.
+    (first,) = works(shard.tick(child(root, 0), child(root, 1)).agents_now["a"])
+    shard.tick(child(root, 2))
+    grandchild = child(first, 9)
+    orders = shard.tick(grandchild).agents_now["a"]
+    assert [type(order) for order in orders if not isinstance(order, Work)] == [Refuse]
+    # What waits is dispatched all the same, and makes the room that the call waits for.
+    (second,) = works(orders)
+    shard.tick(done(second))
+    orders = shard.tick(grandchild).agents_now["a"]
+    assert not [order for order in orders if isinstance(order, Refuse)]
+    assert len(shard.book.state.runs[run_id(0)].actions) == 5
+
+
+def test_a_caller_that_gives_its_refused_call_up_counts_again() -> None:
+    shard = shard_with(QueueSettings(action_concurrency=1, depth=1))
+    (root,) = submit(shard, 0)
+    (first,) = works(shard.tick(child(root, 0), child(root, 1)).agents_now["a"])
+    call = child(first, 9)
+    (second,) = works(shard.tick(call).agents_now["a"])
+    shard.tick(CancelChild(first.run, first.action, first.token, call.id))
+    shard.tick(done(second))
+    more = [child(root, 2)]
+    assert works(shard.tick(*more).agents_now["a"]) == []  # The first one holds the place.

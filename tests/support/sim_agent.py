@@ -174,7 +174,7 @@ class SimAgent:
         if rng.random() < 0.05:
             self.end(token, Lost(work.run, work.action, token, "worker-crashed"))
             return
-        if not attempt.steps and not attempt.waiting and rng.random() < 0.05:
+        if not attempt.spoke and not attempt.steps and rng.random() < 0.05:
             self.end(token, Returned(work.run, work.action, token, "busy"))
             return
         if rng.random() < 0.1:
@@ -195,6 +195,7 @@ class SimAgent:
 
     def leave_behind(self, attempt: Attempt) -> None:
         """Save a checkpoint; a later attempt also says that it took another way."""
+        attempt.spoke = True
         note = ((work := attempt.work).run, work.action, work.token)
         self.report(Annotate(*note, CHECKPOINT_KEY, Inline("x", bytes([work.attempt]))))
         assert all(value.content[0] < work.attempt for _, value in work.kept), work
@@ -203,6 +204,7 @@ class SimAgent:
 
     def call(self, attempt: Attempt, kind: str, call: bytes) -> None:
         """Make one call of the attempt's program."""
+        attempt.spoke = True
         work = attempt.work
         token = work.token
         if kind == "trace":

@@ -29,6 +29,8 @@ class Attempt:
         self.kinds = {call: kind for kind, call in self.steps}
         self.waiting: set[bytes] = set()
         self.cancelled = False
+        #: It has said something: an agent gives back only what has not begun.
+        self.spoke = False
 
     def fails(self) -> bool:
         """Whether this attempt ends with an error: some do, on their first attempts."""
