@@ -21,16 +21,20 @@ from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
 from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
+from millstream_events.codec import MALFORMED
 from millstream_events.errors import MillstreamError
+from millstream_events.map_items import CODEC_ITEMS, decode_item_inputs, encode_items
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
     DEFAULT_POLICY,
     ErrorRecord,
     Inline,
+    Items,
     RunWide,
     Usage,
     Value,
 )
+from millstream_executor.items import ItemsRunner
 from millstream_executor.leaving import check_replay, leave_report
 from millstream_executor.link import AttemptEnded
 from millstream_executor.loader import TaskLoadError
@@ -140,6 +144,8 @@ class Attempt:
         self._runner: asyncio.Task[Any] | None = None
         self._started_ns = 0
         self._cpu_ns = 0
+        #: Of kind map: how its items ended.
+        self._items: Items | None = None
 
     def cancel(self) -> None:
         """Ask the attempt to end: an async task by `CancelledError`, a sync one by its flag.
@@ -174,12 +180,16 @@ class Attempt:
         finally:
             current.set(None)
             self._runner = None
+        ended_ns, usage = time.time_ns(), self._usage()
         return AttemptEnded(
-            self._work.token, output, error, self._started_ns, time.time_ns(), self._usage()
+            self._work.token, output, error, self._started_ns, ended_ns, usage, self._items
         )
 
     async def _steps(self, task: RunnableTask) -> Value | None:
-        args, kwargs = await self._inputs(task)
+        content = await self._content()
+        if self._work.kind == "map":
+            return await self._run_items(task, content)
+        args, kwargs = self._inputs(task, content)
         if task.interface.is_async:
             await self._bring()
         dress_root_logger()
@@ -196,7 +206,7 @@ class Attempt:
                     await asyncio.sleep(0)
                 value = await task.func(*args, **kwargs)
             else:
-                value = await self._in_thread(task, args, kwargs)
+                value = await self._in_thread(lambda: task.func(*args, **kwargs))
         finally:
             await leave_report(self.context, wanted=task.report)
             await settle(self.context)  # Its traces go ahead of its result.
@@ -215,30 +225,51 @@ class Attempt:
             content = await self.context.controller.fetch(checkpoint)
             self.context.brought[CHECKPOINT_KEY] = content
 
-    async def _inputs(self, task: RunnableTask) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        content: bytes | None = None
-        codec = ""
-        if self._work.inputs is not None:
-            codec = self._work.inputs.codec
-            try:
-                content = await self.context.controller.fetch(self._work.inputs)
-            except MillstreamError as exc:
-                raise _Failed(_unfetched(exc)) from exc
+    async def _run_items(self, task: RunnableTask, content: bytes | None) -> Value | None:
+        """Run an action of kind map: the inputs are those of many calls."""
+        try:
+            inputs = decode_item_inputs(content or b"")
+        except MALFORMED as exc:
+            raise _Failed(_unreadable(exc)) from exc
+        limit = task.max_inline_io_bytes
+        items = ItemsRunner(task.func, task.interface, limit, inputs, self.context, _record)
+        dress_root_logger()
+        self._started_ns = time.time_ns()
+        if self._host.on_began is not None:
+            self._host.on_began(self._started_ns)
+        if task.interface.is_async:
+            await items.run()
+        else:
+            await self._in_thread(items.run_in_thread)
+        ended = items.ended()
+        self._items = ended.counted(len(inputs.contents))
+        try:
+            return await self.context.controller.store(encode_items(ended), CODEC_ITEMS)
+        except MillstreamError as exc:
+            raise _Failed(_unfetched(exc)) from exc
+
+    async def _content(self) -> bytes | None:
+        if self._work.inputs is None:
+            return None
+        try:
+            return await self.context.controller.fetch(self._work.inputs)
+        except MillstreamError as exc:
+            raise _Failed(_unfetched(exc)) from exc
+
+    def _inputs(
+        self, task: RunnableTask, content: bytes | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        codec = "" if self._work.inputs is None else self._work.inputs.codec
         try:
             return task.interface.decode_call(codec, content)
         except Exception as exc:
-            # Other code reads these bytes than wrote them; the next attempt reads the same.
-            error = _record(exc)
-            message = f"inputs cannot be read: {error.message}"
-            raise _Failed(msgspec.structs.replace(error, message=message, retryable=False)) from exc
+            raise _Failed(_unreadable(exc)) from exc
 
-    async def _in_thread(
-        self, task: RunnableTask, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def _in_thread(self, code: Callable[[], Any]) -> Any:
         def body() -> tuple[Any, BaseException | None]:
             began = time.thread_time_ns()
             try:
-                return task.func(*args, **kwargs), None
+                return code(), None
             except BaseException as exc:  # noqa: BLE001 - also SystemExit; raised again below
                 return None, exc
             finally:
@@ -347,6 +378,13 @@ def _is_cancellation(exc: BaseException) -> bool:
 
 def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
+
+
+def _unreadable(exc: Exception) -> ErrorRecord:
+    """Return the record of inputs that are none: the next attempt would read the same bytes."""
+    error = _record(exc)
+    message = f"inputs cannot be read: {error.message}"
+    return msgspec.structs.replace(error, message=message, retryable=False)
 
 
 def _unfetched(exc: MillstreamError) -> ErrorRecord:

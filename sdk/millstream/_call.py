@@ -116,6 +116,9 @@ class Request(NamedTuple):
     cache_mode: int
     #: Holds what must be done before the inputs leave, such as the upload of a file.
     sink: Sink
+    kind: str = "task"
+    #: Of kind map: for how many items.
+    items: int = 0
 
 
 class Outcome(NamedTuple):
@@ -234,7 +237,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     request = await _with_plan(context, request)
     call = Call(
         id=id_,
-        kind="task",
+        kind=request.kind,
         task=await _with_code(context, request),
         content=request.content,
         codec=request.codec,
@@ -244,6 +247,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
         policy=handed_on(context, request.policy, request.callee.links),
         cache_key=request.cache_key,
         cache_mode=request.cache_mode,
+        items=request.items,
     )
     async with context.open_calls:
         entry = await context.controller.call(call)

@@ -12,12 +12,14 @@ import concurrent.futures
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from typing import Any, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sized
+from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from millstream import _call
 from millstream._context import OPEN_CALLS_MAX, ActionContext, current
 from millstream._group import enter_group
+from millstream._map_flow import aiter_, cancel, in_thread
+from millstream._map_plan import MapPlan, is_long
 from millstream._syncify import background
 from millstream._task import Task
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -27,29 +29,9 @@ R = TypeVar("R")
 
 #: Calls started and not handed out yet, for each one that may run.
 _AHEAD: Final = 4
-#: Longest wait for cancelled calls to be taken back.
-_CANCEL_S: Final = 10.0
 
 MappedAsync: TypeAlias = Task[..., R] | functools.partial[Coroutine[Any, Any, R]]
 Mapped: TypeAlias = Task[..., Any] | functools.partial[Any]
-
-
-class _Plan(NamedTuple):
-    """What is to be called, checked."""
-
-    task: Task[..., Any]
-    #: Inputs of each call, taken one by one.
-    calls: Iterator[tuple[tuple[Any, ...], dict[str, Any]]]
-    group: str
-    running_max: int
-    ahead_max: int
-    return_exceptions: bool
-
-    def outcome(self, error: Exception) -> Exception:
-        """Return `error` as a result, or raise it."""
-        if self.return_exceptions:
-            return error
-        raise error
 
 
 class Mapper:
@@ -124,6 +106,8 @@ class Mapper:
         plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
         if context is None:
             return _plain(plan)
+        if _shares(context, plan):
+            return in_thread(context, plan)
         return _in_thread(context, plan)
 
     @overload
@@ -172,7 +156,11 @@ class Mapper:
         return_exceptions: bool = True,
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
-        return _aiter(_plan(task, iterables, group_name, concurrency, return_exceptions))
+        plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        context = current.get()
+        if context is not None and _shares(context, plan):
+            return aiter_(context, plan)
+        return _aiter(plan)
 
 
 def _plan(
@@ -181,7 +169,7 @@ def _plan(
     group_name: str | None,
     concurrency: int,
     return_exceptions: bool,
-) -> _Plan:
+) -> MapPlan:
     if concurrency < 0:
         raise ValueError(f"concurrency must be 0 (no bound of its own) or more, not {concurrency}")
     running_max = min(concurrency or OPEN_CALLS_MAX, OPEN_CALLS_MAX)
@@ -189,14 +177,27 @@ def _plan(
         # Flyte looks at a partial when there is something to map it over.
         mapped = cast("Task[..., Any]", mapped.func)
     task, bound = _task_of(mapped, len(iterables))
-    return _Plan(
+    return MapPlan(
         task,
         ((bound.args + items, bound.keywords) for items in zip(*iterables, strict=False)),
         f"{task.name}_{group_name or 'map'}",
         running_max,
         running_max * _AHEAD,
         return_exceptions,
+        _length(iterables),
+        bounded=concurrency > 0,
     )
+
+
+def _length(iterables: tuple[Iterable[Any], ...]) -> int:
+    """Return how many calls there will be; -1: an iterable does not say how long it is."""
+    sized = [len(each) for each in iterables if isinstance(each, Sized)]
+    return min(sized) if len(sized) == len(iterables) and sized else -1
+
+
+def _shares(context: ActionContext, plan: MapPlan) -> bool:
+    """Say whether items may share actions; inside a trace there are none to share."""
+    return is_long(plan) and _call.scope_here(context).id == context.action_id
 
 
 def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools.partial[Any]"]:
@@ -229,7 +230,7 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
     return task, mapped
 
 
-def _plain(plan: _Plan) -> Iterator[Any]:
+def _plain(plan: MapPlan) -> Iterator[Any]:
     """Call one by one, outside of a run."""
     for args, kwargs in plan.calls:
         try:
@@ -241,7 +242,7 @@ def _plain(plan: _Plan) -> Iterator[Any]:
         yield result
 
 
-def _in_thread(context: ActionContext, plan: _Plan) -> Iterator[Any]:
+def _in_thread(context: ActionContext, plan: MapPlan) -> Iterator[Any]:
     """Keep calls in flight on the host's loop, and wait for each in turn in this thread."""
     started: collections.deque[concurrent.futures.Future[_call.Outcome] | Exception]
     started = collections.deque()
@@ -276,13 +277,13 @@ def _in_thread(context: ActionContext, plan: _Plan) -> Iterator[Any]:
             yield result
     finally:
         if started and not context.cancelled and not _call.on_host_loop(context):
-            _call.wait_for(context, _cancel(running))
+            _call.wait_for(context, cancel(running))
         for future in started:
             if not isinstance(future, Exception):
                 future.cancel()
 
 
-async def _aiter(plan: _Plan) -> AsyncIterator[Any]:
+async def _aiter(plan: MapPlan) -> AsyncIterator[Any]:
     """Keep calls in flight as tasks of the running loop, and await each in turn."""
     started: collections.deque[asyncio.Task[Any]] = collections.deque()
     gate = asyncio.Semaphore(plan.running_max)
@@ -309,12 +310,12 @@ async def _aiter(plan: _Plan) -> AsyncIterator[Any]:
             started.popleft()
             yield result
     finally:
-        await _cancel(started)
+        await cancel(started)
 
 
 def _fill(
     started: collections.deque[Any],
-    plan: _Plan,
+    plan: MapPlan,
     start: Callable[[tuple[Any, ...], dict[str, Any]], None],
 ) -> None:
     while len(started) < plan.ahead_max:
@@ -336,18 +337,6 @@ async def _gated(
         here.add_done_callback(running.discard)
     async with gate:
         return await work()
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel calls and wait for them: a cancelled call takes its action back while it ends."""
-    left = set(tasks)
-    for task in left:
-        task.cancel()
-    if left:
-        done, _ = await asyncio.wait(left, timeout=_CANCEL_S)
-        for task in done:
-            if not task.cancelled():
-                task.exception()  # Looked at, so that asyncio does not report it as lost.
 
 
 #: Called as `map(task, items)` or `map.aio(task, items)`.
