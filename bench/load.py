@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import millstream
 from bench import flow
-from bench.machine import percentile
+from bench.life import MIB, leader
+from bench.machine import Peak, percentile
 from bench.rows import Figures
 from millstream._syncify import background
 
@@ -27,6 +28,24 @@ def fan(size: int) -> Callable[[], Figures]:
         began = time.perf_counter()
         millstream.run(flow.spread, size).result()
         return {f"fan{size}": (size / (time.perf_counter() - began), "tasks/s", size)}
+
+    return once
+
+
+def mapped(size: int) -> Callable[[], Figures]:
+    """A parent that maps over `size` items; the leader's memory is looked at all the while."""
+
+    def once() -> Figures:
+        with Peak(leader()) as peak:
+            began = time.perf_counter()
+            total = millstream.run(flow.mapped, size).result()
+            span = time.perf_counter() - began
+        assert total == size * (size - 1) // 2, total
+        return {
+            f"map{size}": (size / span, "items/s", size),
+            f"map{size}_total": (span, "s", size),
+            f"map{size}_leader_rss": (peak.rss_bytes / MIB, "MiB", size),
+        }
 
     return once
 

@@ -426,9 +426,21 @@ def failure_of(entry: JournalEntry, task: str) -> BaseException:
 
 async def on_host(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
     """Await `work` on the host's loop, from there or from a loop that user code runs."""
-    if on_host_loop(context):
+    loop = _loop_for(context, work)
+    if in_event_loop() and asyncio.get_running_loop() is loop:
         return await work
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, context.loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def _loop_for(
+    context: ActionContext, work: Coroutine[Any, Any, object]
+) -> asyncio.AbstractEventLoop:
+    """Return the host's loop; where the code may make no calls, `work` is dropped."""
+    try:
+        return context.loop
+    except BaseException:
+        work.close()
+        raise
 
 
 def wait_for(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
@@ -440,7 +452,8 @@ def wait_for(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
     if context.cancelled:
         work.close()
         raise asyncio.CancelledError("the attempt was cancelled")
-    return wait_in_thread(context, asyncio.run_coroutine_threadsafe(work, context.loop))
+    loop = _loop_for(context, work)
+    return wait_in_thread(context, asyncio.run_coroutine_threadsafe(work, loop))
 
 
 def wait_in_thread(context: ActionContext, future: "concurrent.futures.Future[R]") -> R:
