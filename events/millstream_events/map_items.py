@@ -3,7 +3,7 @@
 A long `map` calls its task for thousands of items at once: one request, one dispatch and one
 success for all of them. The items of such an action run one after the other, in the order of the
 inputs, so what has been done of them is always a beginning of the whole (design: decision 18).
-Both structs are values of the codec `CODEC_ITEMS`, inline or in the blob store like any other.
+Both structs are values with codecs of their own, inline or in the blob store like any other.
 """
 
 from typing import Final, TypeAlias
@@ -13,6 +13,7 @@ import msgspec
 from millstream_events.values import Blob, ErrorRecord, Inline, Items
 
 CODEC_ITEMS: Final = "items"
+CODEC_OUTCOMES: Final = "item-outcomes"
 #: Most items of one action.
 ACTION_ITEMS_MAX: Final = 4_096
 #: An action's items are cut where their inputs, or their outcomes, are over this size together.
@@ -75,7 +76,7 @@ _ended_decoder: Final = msgspec.msgpack.Decoder(ItemsEnded)
 
 
 def encode_items(items: ItemInputs | ItemsEnded) -> bytes:
-    """Return the bytes of a value of `CODEC_ITEMS`."""
+    """Return the bytes of a value of `CODEC_ITEMS` or `CODEC_OUTCOMES`."""
     return _encoder.encode(items)
 
 

@@ -23,7 +23,7 @@ from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
 from millstream_events.codec import MALFORMED
 from millstream_events.errors import MillstreamError
-from millstream_events.map_items import CODEC_ITEMS, decode_item_inputs, encode_items
+from millstream_events.map_items import CODEC_OUTCOMES, decode_item_inputs, encode_items
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
     DEFAULT_POLICY,
@@ -244,7 +244,7 @@ class Attempt:
         ended = items.ended()
         self._items = ended.counted(len(inputs.contents))
         try:
-            return await self.context.controller.store(encode_items(ended), CODEC_ITEMS)
+            return await self.context.controller.store(encode_items(ended), CODEC_OUTCOMES)
         except MillstreamError as exc:
             raise _Failed(_unfetched(exc)) from exc
 
