@@ -233,20 +233,18 @@ class _Flow:
         """Return what is still in flight."""
         return iter(self._pieces)
 
-    def fill(self, start: Callable[[_Batch], Any]) -> None:
-        """Take items and have them called, as far as there is room."""
-        while self._has_room():
-            size = self._size()
-            if not size:
-                return
-            piece = self._take(size, start)
-            if piece is None:
-                return
-            if piece.items > 1 and not self.calls.pace:
-                self._probe = piece
-            self._pieces.append(piece)
-            self._items += piece.items
-            self._bytes += piece.size_bytes
+    def add(self, start: Callable[[_Batch], Any]) -> _Piece | None:
+        """Take one batch and have it called, if there is room and something left."""
+        size = self._size() if self._has_room() else 0
+        piece = self._take(size, start) if size else None
+        if piece is None:
+            return None
+        if piece.items > 1 and not self.calls.pace:
+            self._probe = piece
+        self._pieces.append(piece)
+        self._items += piece.items
+        self._bytes += piece.size_bytes
+        return piece
 
     def _has_room(self) -> bool:
         return (
@@ -357,17 +355,19 @@ def in_thread(context: ActionContext, plan: MapPlan) -> Iterator[Any]:
             raise asyncio.CancelledError("the attempt was cancelled")
         return asyncio.run_coroutine_threadsafe(flow.calls.make(batch), context.loop)
 
+    def fill() -> bool:
+        while flow.add(start) is not None:
+            pass
+        return bool(flow)
+
     try:
-        while True:
-            flow.fill(start)
-            if not flow:
-                return
+        while fill():
             future = flow.first.future
             results: list[_Result] = [flow.first.error]
             if isinstance(future, concurrent.futures.Future):
                 results = _call.wait_in_thread(context, future)
             flow.pop()
-            flow.fill(start)
+            fill()
             for result in results:
                 content: bytes | None = None
                 if isinstance(result, Blob):
@@ -391,11 +391,14 @@ async def aiter_(context: ActionContext, plan: MapPlan) -> AsyncIterator[Any]:
         work = _call.on_host(context, flow.calls.make(batch))
         return asyncio.get_running_loop().create_task(work, context=inside.copy())
 
+    async def fill() -> bool:
+        while (piece := flow.add(start)) is not None:
+            if piece.items > 1:
+                await asyncio.sleep(0)  # It may leave while the next one is encoded.
+        return bool(flow)
+
     try:
-        while True:
-            flow.fill(start)
-            if not flow:
-                return
+        while await fill():
             future = flow.first.future
             results: list[_Result] = [flow.first.error]
             if isinstance(future, asyncio.Task):
@@ -403,7 +406,7 @@ async def aiter_(context: ActionContext, plan: MapPlan) -> AsyncIterator[Any]:
                 await asyncio.sleep(0)
                 results = await future
             flow.pop()
-            flow.fill(start)
+            await fill()
             for result in results:
                 content: bytes | None = None
                 if isinstance(result, Blob):
