@@ -9,16 +9,14 @@ import contextlib
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
-from millstream._failures import record_of
 from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
 from millstream_events.codec import MALFORMED
@@ -38,9 +36,16 @@ from millstream_executor.items import ItemsRunner
 from millstream_executor.leaving import check_replay, leave_report
 from millstream_executor.link import AttemptEnded
 from millstream_executor.loader import TaskLoadError
+from millstream_executor.records import (
+    cancelled,
+    is_cancellation,
+    record,
+    unfetched,
+    unreadable,
+    unstorable,
+)
 from millstream_executor.threads import TaskThreads
 
-_TRACEBACK_BYTES_MAX: Final = 16 * 1024
 #: A checkpoint up to this size is there before async code begins, for `load_sync`.
 _BROUGHT_BYTES_MAX: Final = 64 * 1024 * 1024
 #: `ru_maxrss` is in KiB, on macOS in bytes.
@@ -230,9 +235,9 @@ class Attempt:
         try:
             inputs = decode_item_inputs(content or b"")
         except MALFORMED as exc:
-            raise _Failed(_unreadable(exc)) from exc
+            raise _Failed(unreadable(exc)) from exc
         limit = task.max_inline_io_bytes
-        items = ItemsRunner(task.func, task.interface, limit, inputs, self.context, _record)
+        items = ItemsRunner(task.func, task.interface, limit, inputs, self.context)
         dress_root_logger()
         self._started_ns = time.time_ns()
         if self._host.on_began is not None:
@@ -246,7 +251,7 @@ class Attempt:
         try:
             return await self.context.controller.store(encode_items(ended), CODEC_OUTCOMES)
         except MillstreamError as exc:
-            raise _Failed(_unfetched(exc)) from exc
+            raise _Failed(unfetched(exc)) from exc
 
     async def _content(self) -> bytes | None:
         if self._work.inputs is None:
@@ -254,7 +259,7 @@ class Attempt:
         try:
             return await self.context.controller.fetch(self._work.inputs)
         except MillstreamError as exc:
-            raise _Failed(_unfetched(exc)) from exc
+            raise _Failed(unfetched(exc)) from exc
 
     def _inputs(
         self, task: RunnableTask, content: bytes | None
@@ -263,7 +268,7 @@ class Attempt:
         try:
             return task.interface.decode_call(codec, content)
         except Exception as exc:
-            raise _Failed(_unreadable(exc)) from exc
+            raise _Failed(unreadable(exc)) from exc
 
     async def _in_thread(self, code: Callable[[], Any]) -> Any:
         def body() -> tuple[Any, BaseException | None]:
@@ -295,17 +300,7 @@ class Attempt:
         try:
             encoded = task.interface.encode_output(value, sink)
         except Exception as exc:
-            error = _record(exc)
-            message = f"a result of type {type(value).__qualname__} cannot be stored: {exc}"
-            raise _Failed(
-                msgspec.structs.replace(
-                    error,
-                    kind="user",
-                    type="ResultNotSerializable",
-                    message=message,
-                    retryable=False,
-                )
-            ) from exc
+            raise _Failed(unstorable(exc, value)) from exc
         if encoded is None:
             return None
         codec, content = encoded
@@ -315,26 +310,22 @@ class Attempt:
             await finish(sink, self.context.controller)
             return await self.context.controller.store(content, codec)
         except MillstreamError as exc:
-            raise _Failed(_unfetched(exc)) from exc
+            raise _Failed(unfetched(exc)) from exc
 
     def _error_of(self, exc: BaseException) -> ErrorRecord:
-        if _is_cancellation(exc):
+        if is_cancellation(exc):
             asked = self.context.cancelled or (self._runner and self._runner.cancelling())
-            if not asked:  # The task's own doing, so its own budget pays.
-                return msgspec.structs.replace(_record(exc), kind="user")
-            return ErrorRecord(
-                "cancelled", "CancelledError", "the attempt was cancelled", retryable=False
-            )
+            return cancelled(exc, asked=bool(asked))
         limit = self._host.memory_max_bytes
         if isinstance(exc, MemoryError) and self._host.alone and limit:
             return ErrorRecord(
                 "oom",
                 "OOMError",
                 f"out of memory at a limit of {limit} bytes",
-                _record(exc).traceback,
+                record(exc).traceback,
                 figures=(("limit_bytes", limit), ("peak_bytes", _peak_bytes())),
             )
-        return _record(exc)
+        return record(exc)
 
     def _usage(self) -> Usage | None:
         if self._host.alone:
@@ -360,7 +351,7 @@ async def _loaded(load: Callable[[], Awaitable[RunnableTask]]) -> RunnableTask:
     except TaskLoadError as exc:
         raise _Failed(exc.record()) from exc
     except MillstreamError as exc:
-        raise _Failed(_unfetched(exc)) from exc
+        raise _Failed(unfetched(exc)) from exc
 
 
 def _strings_of(work: Work) -> dict[str, str]:
@@ -368,39 +359,5 @@ def _strings_of(work: Work) -> dict[str, str]:
     return dict(work.context if own is None else own)
 
 
-def _is_cancellation(exc: BaseException) -> bool:
-    """Say whether `exc` is how cancelling ends code, async or blocked in a thread."""
-    if isinstance(exc, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", exc)
-        return all(_is_cancellation(inner) for inner in group.exceptions)
-    return type(exc).__name__ == "CancelledError"
-
-
 def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
-
-
-def _unreadable(exc: Exception) -> ErrorRecord:
-    """Return the record of inputs that are none: the next attempt would read the same bytes."""
-    error = _record(exc)
-    message = f"inputs cannot be read: {error.message}"
-    return msgspec.structs.replace(error, message=message, retryable=False)
-
-
-def _unfetched(exc: MillstreamError) -> ErrorRecord:
-    """Return the record of a value that could not be had or kept: not the task's doing."""
-    return ErrorRecord(
-        "system" if exc.retryable else "dependency",
-        type(exc).__name__,
-        str(exc),
-        retryable=exc.retryable,
-    )
-
-
-def _record(exc: BaseException) -> ErrorRecord:
-    """Return the record of a user's exception, whatever its own methods do."""
-    try:
-        return record_of(exc)
-    except Exception:  # noqa: BLE001 - `__str__` or `__reduce__` of the user's class failed
-        frames = "".join(traceback.format_tb(exc.__traceback__))
-        return ErrorRecord("user", type(exc).__name__, "", frames[-_TRACEBACK_BYTES_MAX:])

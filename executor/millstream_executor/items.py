@@ -11,7 +11,7 @@ import time
 import types
 from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias
+from typing import Any, Final, NamedTuple, Protocol
 
 from millstream._call import check_inline_bytes
 from millstream._context import ActionContext, current
@@ -30,6 +30,7 @@ from millstream_events.map_items import (
     ItemsEnded,
 )
 from millstream_events.values import INLINE_BYTES_MAX, ErrorRecord, Inline
+from millstream_executor.records import cancelled, is_cancellation, record, unstorable
 
 #: Nothing new is begun once an action's items have taken this long, so that a worker that dies
 #: loses little, and items that are slower than expected get slots of their own.
@@ -54,9 +55,6 @@ class ItemInterface(Protocol):
         ...
 
 
-RecordOf: TypeAlias = Callable[[BaseException], ErrorRecord]
-
-
 class _Output(NamedTuple):
     """What an item returned, encoded; `sink` holds what must be done before it leaves."""
 
@@ -79,14 +77,12 @@ class ItemsRunner:
         inline_bytes_max: int,
         inputs: ItemInputs,
         context: ActionContext,
-        record_of: RecordOf,
     ) -> None:
         self._function = function
         self._interface = interface
         self._inline_bytes_max = inline_bytes_max
         self._inputs = inputs
         self._context = context
-        self._record_of = record_of
         self._item, seen = item_context(context)
         self._inside = copy_context()
         self._inside.run(current.set, seen)
@@ -174,16 +170,11 @@ class ItemsRunner:
         args, kwargs = self._arguments(here, content)
         try:
             value = await _inside(here, here.run(self._function, *args, **kwargs))
-        except asyncio.CancelledError:
-            runner = asyncio.current_task()
-            if self._context.cancelled or (runner is not None and runner.cancelling()):
-                raise
-            raise _Left from None
-        except Exception as exc:  # noqa: BLE001 a failure is an outcome
-            return self._failure(exc)
-        except BaseException as exc:
-            raise _Left from exc  # Such as SystemExit: an attempt knows what to make of it.
+        except BaseException as exc:  # noqa: BLE001 a failure is an outcome
+            return self._failure(exc, asked=self._forgive())
         output = here.run(self._encoded, value)
+        if isinstance(output, ItemFailed):
+            return output
         if output is None or not (output.sink.works or len(output.content) > INLINE_BYTES_MAX):
             return _inline(output)
         return await self._kept(output)
@@ -200,11 +191,11 @@ class ItemsRunner:
         args, kwargs = self._arguments(here, content)
         try:
             value = here.run(self._function, *args, **kwargs)
-        except Exception as exc:  # noqa: BLE001 a failure is an outcome
+        except BaseException as exc:  # noqa: BLE001 a failure is an outcome
             return self._failure(exc)
-        except BaseException as exc:
-            raise _Left from exc
         output = here.run(self._encoded, value)
+        if isinstance(output, ItemFailed):
+            return output
         if output is None or not (output.sink.works or len(output.content) > INLINE_BYTES_MAX):
             return _inline(output)
         # At once, not at the end: the next item may write to the same file.
@@ -217,27 +208,50 @@ class ItemsRunner:
         except Exception as exc:
             raise _Left from exc
 
-    def _failure(self, exc: Exception) -> ItemFailed:
-        error = self._record_of(exc)
-        if self._item.asked or error.kind != "user" or isinstance(exc, StopIteration):
+    def _forgive(self) -> bool:
+        """Undo what an item did to the asyncio task that it shares; say whether it did."""
+        runner = asyncio.current_task()
+        asked = runner is not None and runner.cancelling() > 0
+        if asked and runner is not None and not self._context.cancelled:
+            while runner.uncancel():
+                pass
+        return asked
+
+    def _failure(self, exc: BaseException, *, asked: bool = False) -> ItemFailed:
+        if isinstance(exc, OwnActionNeeded):
+            raise exc
+        if self._item.asked:
             raise _Left from exc
+        if is_cancellation(exc):
+            if self._context.cancelled:
+                raise exc
+            return self._failed(cancelled(exc, asked=asked))
+        error = record(exc)
+        if error.kind != "user" or isinstance(exc, StopIteration):
+            raise _Left from exc  # Paid from another budget, or not what it seems.
+        return self._failed(error)
+
+    def _failed(self, error: ErrorRecord) -> ItemFailed:
         pickled = len(error.pickled.content) if isinstance(error.pickled, Inline) else 0
         self._bytes += len(error.message) + len(error.traceback) + pickled
         return ItemFailed(error)
 
-    def _encoded(self, value: object) -> _Output | None:
+    def _encoded(self, value: object) -> "_Output | ItemFailed | None":
         if self._item.asked:
             raise _Left  # It went on in spite of `OwnActionNeeded`.
         sink = Sink()
         try:
             encoded = self._interface.encode_output(value, sink)
-            if encoded is None:
-                return None
-            codec, content = encoded
-            limit = self._inline_bytes_max
+        except Exception as exc:  # noqa: BLE001 a failure is an outcome
+            return self._failed(unstorable(exc, value))
+        if encoded is None:
+            return None
+        codec, content = encoded
+        limit = self._inline_bytes_max
+        try:
             check_inline_bytes(content, limit, "outputs", aside_bytes=sink.aside_bytes)
-        except Exception as exc:
-            raise _Left from exc
+        except Exception as exc:  # noqa: BLE001 the same
+            return self._failed(record(exc))
         self._bytes += len(content)
         return _Output(codec, content, sink)
 

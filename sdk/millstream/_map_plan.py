@@ -8,6 +8,7 @@ first action of a map is small, and what it says of its own pace holds for all t
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from millstream._item_needs import needs_action
 from millstream._task import Task
 from millstream_events.map_items import (
     ACTION_ITEMS_MAX,
@@ -55,7 +56,8 @@ def is_long(plan: MapPlan) -> bool:
     """Say whether items of the map may share actions: there are many, and nothing speaks against.
 
     What only an action has must not be asked for: a cache entry, a limit of time, a process, a
-    report, links, a pause between attempts, or a start that is known to be the only one.
+    report, links, a pause between attempts, a start that is known to be the only one, or calls
+    and a name of its own, as far as the code tells.
     """
     if plan.length < 0 and plan.bounded:
         return False  # It is read so far ahead and no further, item by item.
@@ -75,6 +77,7 @@ def is_long(plan: MapPlan) -> bool:
         and not task.report
         and not task.links
         and not task.interface.is_generator
+        and not needs_action(task.func)
     )
 
 

@@ -240,6 +240,33 @@ def reports(n: int) -> int:
     return n
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        calls,
+        steps,
+        swallows,
+        asks_for_itself,
+        asks_for_its_attempt,
+        keeps_something,
+        reports,
+    ],
+)
+@pytest.mark.filterwarnings("error")
+async def test_an_item_that_needs_an_action_is_left_with_all_behind_it(function: Function) -> None:
+    ended = await run(function, range(6))
+    assert (plain(ended.outcomes), ended.left) == ([0, 1], LEFT_OWN)
+
+
+async def ends_its_task(n: int) -> int:
+    if n == 2:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(60)
+    return n
+
+
 async def cancels_itself(n: int) -> int:
     if n == 2:
         raise asyncio.CancelledError
@@ -257,24 +284,17 @@ def gives_another_type(n: int) -> int:
 
 
 @pytest.mark.parametrize(
-    "function",
+    ("function", "error"),
     [
-        calls,
-        steps,
-        swallows,
-        asks_for_itself,
-        asks_for_its_attempt,
-        keeps_something,
-        reports,
-        cancels_itself,
-        exits,
-        gives_another_type,
+        (cancels_itself, "CancelledError"),
+        (ends_its_task, "CancelledError"),
+        (exits, "SystemExit"),
+        (gives_another_type, "ResultNotSerializable"),
     ],
 )
-@pytest.mark.filterwarnings("error")
-async def test_an_item_that_needs_an_action_is_left_with_all_behind_it(function: Function) -> None:
-    ended = await run(function, range(6))
-    assert (plain(ended.outcomes), ended.left) == ([0, 1], LEFT_OWN)
+async def test_odd_ends_are_failures_of_one_item(function: Function, error: str) -> None:
+    ended = await run(function, range(5))
+    assert (plain(ended.outcomes), ended.left) == ([0, 1, error, 3, 4], "")
 
 
 async def test_what_all_items_share_may_be_asked_for() -> None:

@@ -169,7 +169,8 @@ async def test_an_action_that_ends_badly_harms_its_items_only_when_somebody_ende
 
 async def test_concurrency_bounds_the_actions_that_run_at_once(host: Any) -> None:
     async def pause(call: Any) -> None:
-        await asyncio.sleep(0)
+        for _ in range(20):
+            await asyncio.sleep(0)
 
     def slow(inputs: ItemInputs, outcomes: list[ItemOutcome]) -> ItemsEnded:
         return ItemsEnded(tuple(outcomes), "", len(outcomes) * 1_000_000, 1_000_000)

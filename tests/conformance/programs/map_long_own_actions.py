@@ -1,5 +1,7 @@
 """Items of a long map that call tasks, record steps or ask for their own name get actions."""
 
+import sys
+
 import millstream
 
 env = millstream.TaskEnvironment("corpus")
@@ -30,9 +32,22 @@ async def mixed(x: int) -> int | str:
 
 
 @env.task
+def hidden(x: int) -> int | str:
+    """Ask for its name in a way that nobody sees beforehand."""
+    if x % 500 == 33:
+        return "found" if sys.modules["millstream"].ctx().action is not None else "none"
+    return x
+
+
+@env.task
 async def main() -> list[int | str]:
     found = [result async for result in millstream.map.aio(mixed, range(N))]
     odd = [result for number, result in enumerate(found) if result != number]
+    also = [result async for result in millstream.map.aio(hidden, range(N))]
+    assert [n for n, result in enumerate(also) if result == "found"] == [33, 533, 1033]
+    assert [result for result in also if result != "found"] == [
+        n for n in range(N) if n % 500 != 33
+    ]
     return [len(found), *(result for result in odd if isinstance(result, int | str))]
 
 
