@@ -3,7 +3,7 @@
 Inputs are taken from the iterables as room appears, so that memory grows with the number of
 calls in flight and not with the number of inputs: at most `concurrency` calls run, and at most
 `_AHEAD` times as many are started and not yet handed out (a slow item does not stop the ones
-behind it before that).
+behind it before that). Items of long maps share actions: see `_map_flow`.
 """
 
 import asyncio
@@ -45,6 +45,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> Iterator[R]: ...
     @overload
     def __call__(
@@ -54,6 +55,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[R | Exception]: ...
     @overload
     def __call__(
@@ -63,6 +65,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> Iterator[R]: ...
     @overload
     def __call__(
@@ -72,6 +75,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[R | Exception]: ...
 
     def __call__(
@@ -81,6 +85,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[Any]:
         """Call `task` for each tuple of the zipped `iterables`; results in input order.
 
@@ -91,6 +96,8 @@ class Mapper:
             concurrency: Calls that may run at once; 0: all (10,000).
             return_exceptions: True: a failure is handed out as a value. False: the first one is
                 raised, once the calls that still run are cancelled.
+            own_actions: Show every item of a long map as an action of its own. Otherwise, from
+                1,000 items on, items that need nothing of an action share actions.
 
         Raises:
             SyncTaskCallInAsyncContextError: Inside an async task; use `map.aio` there.
@@ -106,7 +113,7 @@ class Mapper:
         plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
         if context is None:
             return _plain(plan)
-        if _shares(context, plan):
+        if not own_actions and _shares(context, plan):
             return in_thread(context, plan)
         return _in_thread(context, plan)
 
@@ -118,6 +125,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> AsyncIterator[R]: ...
     @overload
     def aio(
@@ -127,6 +135,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[R | Exception]: ...
     @overload
     def aio(
@@ -136,6 +145,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> AsyncIterator[R]: ...
     @overload
     def aio(
@@ -145,6 +155,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[R | Exception]: ...
 
     def aio(
@@ -154,11 +165,12 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
         plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
         context = current.get()
-        if context is not None and _shares(context, plan):
+        if context is not None and not own_actions and _shares(context, plan):
             return aiter_(context, plan)
         return _aiter(plan)
 

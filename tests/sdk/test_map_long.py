@@ -167,6 +167,15 @@ async def test_an_action_that_ends_badly_harms_its_items_only_when_somebody_ende
         assert len(host.calls) == calls
 
 
+async def test_every_item_is_an_action_for_whoever_asks_for_that(host: Any) -> None:
+    def main() -> list[Any]:
+        return list(map_(tripled, range(1_001), own_actions=True))
+
+    assert await host.know(env).attempt(main) == [3 * n for n in range(1_001)]
+    assert await host.attempt(functools.partial(mapped, 1_001, own_actions=True))
+    assert set(shares(host)) == {0}
+
+
 async def test_concurrency_bounds_the_actions_that_run_at_once(host: Any) -> None:
     async def pause(call: Any) -> None:
         for _ in range(20):

@@ -119,6 +119,18 @@ async def long_map(width: int, seconds: float) -> int:
     return total
 
 
+@env.task
+async def twice(n: int) -> int:
+    return 2 * n
+
+
+@env.task
+async def light_map(width: int, seconds: float) -> int:
+    """Map over items that cost nothing."""
+    del seconds
+    return len([result async for result in millstream.map.aio(twice, range(width))])
+
+
 @env.task(retries=0)
 def poisoned(n: int) -> int:
     mark(f"poisoned-{n}")
