@@ -5,7 +5,7 @@ import sys
 import millstream
 
 env = millstream.TaskEnvironment("corpus")
-N = 1_100
+N = 1_010
 
 
 @env.task
@@ -44,11 +44,11 @@ async def main() -> list[int | str]:
     found = [result async for result in millstream.map.aio(mixed, range(N))]
     odd = [result for number, result in enumerate(found) if result != number]
     also = [result async for result in millstream.map.aio(hidden, range(N))]
-    assert [n for n, result in enumerate(also) if result == "found"] == [33, 533, 1033]
+    assert [n for n, result in enumerate(also) if result == "found"] == [33, 533]
     assert [result for result in also if result != "found"] == [
         n for n in range(N) if n % 500 != 33
     ]
     return [len(found), *(result for result in odd if isinstance(result, int | str))]
 
 
-EXPECT = [N, *(part for n in (0, 500, 1000) for part in (n + 31, n + 33, "a name of its own"))]
+EXPECT = [N, *(part for n in (0, 500) for part in (n + 31, n + 33, "a name of its own"))]
