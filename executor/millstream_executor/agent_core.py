@@ -478,7 +478,8 @@ def _outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
     if attempt.stop_why:
         error = stopping.cancelled(attempt, error)
     which = (work.run, work.action, work.token)
-    how = (attempt.worker, message.started_ns, message.ended_ns, message.usage)
+    began_ns, ended_ns, usage = message.started_ns, message.ended_ns, message.usage
     if error is None:
-        return Succeeded(*which, message.output, *how, message.items)
-    return Failed(*which, error, *how)
+        output, items = message.output, message.items
+        return Succeeded(*which, output, attempt.worker, began_ns, ended_ns, usage, items)
+    return Failed(*which, error, attempt.worker, began_ns, ended_ns, usage)
