@@ -1,8 +1,9 @@
 """What an action of kind map takes and gives: the inputs, and the outcomes, of many items.
 
 A long `map` calls its task for thousands of items at once: one request, one dispatch and one
-success for all of them. The items of such an action run one after the other, in the order of the
-inputs, so what has been done of them is always a beginning of the whole (design: decision 18).
+success for all of them. The items of such an action begin one after the other, in the order of
+the inputs, and none is given up once it has begun: so what has been done of them is always a
+beginning of the whole (design: decision 18).
 Both structs are values with codecs of their own, inline or in the blob store like any other.
 """
 
@@ -40,6 +41,8 @@ class ItemInputs(msgspec.Struct, frozen=True, array_like=True):
     contents: tuple[bytes, ...]
     #: The first failure ends it.
     stops: bool = False
+    #: Async items that wait may run so many at once.
+    width: int = 1
 
 
 class ItemFailed(msgspec.Struct, frozen=True, array_like=True, tag=2):
@@ -48,9 +51,13 @@ class ItemFailed(msgspec.Struct, frozen=True, array_like=True, tag=2):
     error: ErrorRecord
 
 
+class ItemLeft(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """An item that needs an action of its own, while others behind it ran."""
+
+
 #: What an item gave: an encoded MessagePack value, None, a value of another codec, or one that
-#: is kept in the blob store by itself; or how it failed.
-ItemOutcome: TypeAlias = bytes | Inline | Blob | ItemFailed | None
+#: is kept in the blob store by itself; or how it failed, or that it is left.
+ItemOutcome: TypeAlias = bytes | Inline | Blob | ItemFailed | ItemLeft | None
 
 
 class ItemsEnded(msgspec.Struct, frozen=True, array_like=True):
@@ -60,14 +67,16 @@ class ItemsEnded(msgspec.Struct, frozen=True, array_like=True):
     outcomes: tuple[ItemOutcome, ...]
     #: Empty: all of them ran.
     left: str = ""
-    #: All items together, and the slowest one.
+    #: From the first item to the last; the slowest one; the sum of what each took.
     ran_ns: int = 0
     slowest_ns: int = 0
+    spent_ns: int = 0
 
     def counted(self, total: int) -> Items:
         """Return how many of `total` items came to which end."""
         failed = sum(isinstance(outcome, ItemFailed) for outcome in self.outcomes)
-        return Items(total, len(self.outcomes) - failed, failed)
+        left = sum(isinstance(outcome, ItemLeft) for outcome in self.outcomes)
+        return Items(total, len(self.outcomes) - failed - left, failed)
 
 
 _encoder: Final = msgspec.msgpack.Encoder()

@@ -23,6 +23,7 @@ from millstream._map_plan import (
     PROBE_ITEMS,
     MapPlan,
     items_after,
+    items_at_once,
 )
 from millstream._values import CODEC_MSGPACK, hash_of_many
 from millstream._values_sink import Sink
@@ -34,6 +35,7 @@ from millstream_events.map_items import (
     LEFT_FAILED,
     ItemFailed,
     ItemInputs,
+    ItemLeft,
     ItemOutcome,
     ItemsEnded,
     decode_items_ended,
@@ -104,6 +106,7 @@ class _Calls:
         self._task = plan.task
         self._group = plan.group
         self._stops = not plan.return_exceptions
+        self._width = items_at_once(plan, context)
         self._gate = asyncio.Semaphore(plan.running_max)
         #: Calls that are made and not over.
         self.running: set[asyncio.Task[Any]] = set()
@@ -121,7 +124,7 @@ class _Calls:
         return await self._several(batch)
 
     async def _several(self, batch: _Batch) -> list[_Result]:
-        items = ItemInputs(batch.first, batch.codec, batch.contents, self._stops)
+        items = ItemInputs(batch.first, batch.codec, batch.contents, self._stops, self._width)
         hash_ = hash_of_many(batch.contents, salt=b"%d %d" % (batch.first, self._stops))
         request = self._request(batch.sink, encode_items(items), CODEC_ITEMS, hash_)
         request = request._replace(kind="map", items=len(batch.contents))
@@ -148,16 +151,15 @@ class _Calls:
     ) -> list[_Result]:
         """Return what became of the items that were run; failures of an earlier run run again."""
         results: list[_Result] = [*ended.outcomes]
-        failed = [n for n, each in enumerate(ended.outcomes) if isinstance(each, ItemFailed)]
-        if recovered:
-            again = await asyncio.gather(*(self._single(batch.part(n, n + 1)) for n in failed))
-            for number, result in zip(failed, again, strict=True):
-                results[number] = result
-            return results
-        for number in failed:
-            failure = ended.outcomes[number]
-            assert isinstance(failure, ItemFailed)
-            results[number] = _Failed(failure, action)
+        again: list[int] = []
+        for number, outcome in enumerate(ended.outcomes):
+            if isinstance(outcome, ItemLeft) or (recovered and isinstance(outcome, ItemFailed)):
+                again.append(number)
+            elif isinstance(outcome, ItemFailed):
+                results[number] = _Failed(outcome, action)
+        anew = await asyncio.gather(*(self._single(batch.part(n, n + 1)) for n in again))
+        for number, result in zip(again, anew, strict=True):
+            results[number] = result
         return results
 
     async def _rest(self, batch: _Batch, size: int) -> list[_Result]:

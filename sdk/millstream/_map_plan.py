@@ -8,8 +8,10 @@ first action of a map is small, and what it says of its own pace holds for all t
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
+from millstream._context import ActionContext
 from millstream._item_needs import needs_action
 from millstream._task import Task
+from millstream_events.ids import ROOT_ID
 from millstream_events.map_items import (
     ACTION_ITEMS_MAX,
     LEFT_OWN,
@@ -26,6 +28,8 @@ PROBE_ITEMS: Final = 64
 PACE_NS: Final = 50_000_000
 #: Items that take longer than this are actions of their own.
 SLOW_NS: Final = 10_000_000
+#: Async items of one action that may wait at the same time, where no limit speaks of them.
+ITEMS_AT_ONCE: Final = 16
 #: A lazy iterable is read for one action up to here.
 LAZY_ITEMS_MAX: Final = 512
 
@@ -81,13 +85,26 @@ def is_long(plan: MapPlan) -> bool:
     )
 
 
+def items_at_once(plan: MapPlan, context: ActionContext) -> int:
+    """Return how many async items of one action may be under way.
+
+    One, where anything counts what runs. Only a root knows the limits of its run.
+    """
+    above, own = context.policy, plan.task.policy()
+    limited = plan.bounded or above.actions_max or above.children_max or above.queue or own.queue
+    is_root = context.action_id == ROOT_ID
+    return ITEMS_AT_ONCE if is_root and not limited and plan.task.interface.is_async else 1
+
+
 def items_after(ended: ItemsEnded) -> int:
     """Return how many items the next action may have, going by how one ended; 1: its own each."""
     done = len(ended.outcomes)
     if ended.left == LEFT_OWN or not done:
         return 1
     # The slowest may have been the first of its process, which imports and connects.
-    pace_ns = ended.ran_ns if done == 1 else (ended.ran_ns - ended.slowest_ns) // (done - 1)
-    if pace_ns > SLOW_NS:
+    others = done - 1 or 1
+    but_ns = ended.slowest_ns if done > 1 else 0
+    if (ended.spent_ns - but_ns) // others > SLOW_NS:
         return 1
+    pace_ns = (ended.ran_ns - but_ns) // others
     return max(2, min(ACTION_ITEMS_MAX, PACE_NS // max(pace_ns, 1)))

@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from millstream._failures import exception_of
 from millstream._values import CODEC_MSGPACK
-from millstream_events.map_items import ItemFailed, decode_item_inputs, decode_items_ended
+from millstream_events.map_items import ItemFailed, ItemLeft, decode_item_inputs, decode_items_ended
 from millstream_events.phases import Phase
 from millstream_events.values import Blob, Inline
 
@@ -29,6 +29,8 @@ async def outcomes_of_items(
 ) -> list[object]:
     """Return what each item that was run gave, or the exception that it raised.
 
+    None stands for what was left to an action of its own.
+
     Args:
         content: The action's output.
         decode: Makes a value of one item's bytes.
@@ -39,7 +41,7 @@ async def outcomes_of_items(
     found: list[object] = []
     for outcome in decode_items_ended(content).outcomes:
         match outcome:
-            case None:
+            case None | ItemLeft():
                 found.append(None)
             case ItemFailed():
                 error = outcome.error

@@ -19,7 +19,9 @@ from millstream_events.ids import action_name, show_action
 from millstream_events.map_items import (
     CODEC_ITEMS,
     CODEC_OUTCOMES,
+    LEFT_OWN,
     ItemFailed,
+    ItemLeft,
     decode_item_inputs,
     decode_items_ended,
 )
@@ -340,6 +342,8 @@ def _items_content(value: Inline) -> View:
         match each:
             case ItemFailed():
                 outcomes.append({"error": error_view(each.error)})
+            case ItemLeft():
+                outcomes.append({"left": LEFT_OWN})
             case bytes():
                 outcomes.append(value_view(Inline("msgpack", each)))
             case _:

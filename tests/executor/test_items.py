@@ -23,6 +23,7 @@ from millstream_events.map_items import (
     LEFT_TIME,
     ItemFailed,
     ItemInputs,
+    ItemLeft,
     ItemOutcome,
     ItemsEnded,
     decode_items_ended,
@@ -65,9 +66,9 @@ class Store:
         return Blob(digest, len(content), codec)
 
 
-def work_of(numbers: range, *, stops: bool = False, retries: int = 0) -> Work:
+def work_of(numbers: range, *, stops: bool = False, retries: int = 0, width: int = 1) -> Work:
     contents = tuple(msgspec.msgpack.encode({"n": n}) for n in numbers)
-    content = encode_items(ItemInputs(0, "msgpack", contents, stops))
+    content = encode_items(ItemInputs(0, "msgpack", contents, stops, width))
     return Work(
         1, "r", 3, b"map-action", 1, b"t", TaskRef("items.f"), Inline(CODEC_ITEMS, content),
         policy=Policy(retries=retries), kind="map",
@@ -364,6 +365,116 @@ async def test_an_attempt_that_is_cancelled_ends_between_two_items() -> None:
         assert end.error is not None
         assert end.error.kind == "cancelled"
         assert end.items is None
+
+
+class Waiting:
+    """Items that wait, and how many do so at once."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+        self.began: list[int] = []
+
+    async def __call__(self, n: int) -> int:
+        self.began.append(n)
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            await asyncio.sleep(0.003 + (n % 3) * 0.002)
+        finally:
+            self.now -= 1
+        return n
+
+
+async def test_items_that_wait_may_share_the_slot_and_keep_their_order() -> None:
+    for width in (1, 5):
+        waiting = Waiting()
+
+        async def waits(n: int, waiting: Waiting = waiting) -> int:
+            return await waiting(n)
+
+        ended = await run(waits, range(30), width=width)
+        assert plain(ended.outcomes) == list(range(30))
+        assert waiting.most == width
+        assert waiting.began == list(range(30))
+        assert ended.spent_ns >= 30 * 3_000_000
+
+
+async def test_of_items_that_run_at_once_one_that_needs_an_action_is_left_alone() -> None:
+    waiting = Waiting()
+
+    async def some_call(n: int) -> int:
+        await waiting(n)
+        if n == 6:
+            return await other(n)
+        if n == 4:
+            raise ValueError("four")
+        return n
+
+    ended = await run(some_call, range(100), width=4)
+    began = len(waiting.began)
+    assert 6 < began < 100, "nothing more was begun"
+    outcomes = plain(ended.outcomes)
+    assert outcomes[4] == "ValueError"
+    assert isinstance(outcomes[6], ItemLeft)
+    assert [each for n, each in enumerate(outcomes) if n not in (4, 6)] == [
+        n for n in range(began) if n not in (4, 6)
+    ]
+    assert ended.left == LEFT_OWN
+    ended = await run(some_call, range(6), width=4, stops=True)
+    assert "ValueError" in plain(ended.outcomes)
+
+
+async def test_contexts_and_time_limits_hold_for_items_that_run_at_once() -> None:
+    mark = contextvars.ContextVar("mark", default=-1)
+
+    async def timed(n: int) -> str:
+        assert mark.get() == -1
+        mark.set(n)
+        await asyncio.sleep(0.002)
+        assert mark.get() == n
+        task = asyncio.current_task()
+        assert task is not None
+        if n == 5:
+            task.cancel()
+        try:
+            async with asyncio.timeout(0.005 if n == 7 else 5):
+                await asyncio.sleep(60 if n == 7 else 0)
+        except TimeoutError:
+            return "over"
+        return "done"
+
+    outcomes = plain((await run(timed, range(20), width=8)).outcomes)
+    assert (outcomes[5], outcomes[7]) == ("CancelledError", "over")
+    assert outcomes.count("done") == 18
+
+
+async def test_a_cancelled_attempt_cancels_all_items_that_run() -> None:
+    waiting = Waiting()
+    three = asyncio.Event()
+
+    async def waits(n: int) -> int:
+        if n == 3:
+            three.set()
+        return await waiting(n) if n < 1 else await asyncio.sleep(60, n)
+
+    attempt = Attempt(
+        work_of(range(50), width=8),
+        Store(),  # type: ignore[arg-type]  # part of one
+        AttemptHost(threads=TaskThreads(), mode="remote"),
+    )
+    task = env.task(waits)
+
+    async def load() -> Any:
+        return task
+
+    before = asyncio.all_tasks()
+    running = asyncio.create_task(attempt.run(load))
+    await three.wait()
+    attempt.cancel()
+    end = await running
+    assert end.error is not None
+    assert end.error.kind == "cancelled"
+    assert asyncio.all_tasks() == before
 
 
 async def test_inputs_that_are_none_end_the_attempt_with_a_reason() -> None:

@@ -8,11 +8,14 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 import millstream
+from millstream._context import current
 from millstream._map import map as map_
 from millstream._map_plan import (
+    ITEMS_AT_ONCE,
     LAZY_ITEMS_MAX,
     MAP_ITEMS_MIN,
     PACE_NS,
@@ -21,6 +24,7 @@ from millstream._map_plan import (
     MapPlan,
     is_long,
     items_after,
+    items_at_once,
 )
 from millstream._task import Task
 from millstream_events.map_items import (
@@ -29,12 +33,13 @@ from millstream_events.map_items import (
     LEFT_OWN,
     LEFT_TIME,
     ItemInputs,
+    ItemLeft,
     ItemOutcome,
     ItemsEnded,
     decode_item_inputs,
 )
 from millstream_events.phases import Phase
-from millstream_events.values import ErrorRecord
+from millstream_events.values import ErrorRecord, Policy
 
 env = millstream.TaskEnvironment("long")
 N = 3_000
@@ -144,6 +149,20 @@ async def test_an_item_that_failed_in_the_run_recovered_runs_again(host: Any) ->
     found = await host.attempt(functools.partial(mapped, N), number=2)
     assert isinstance(found[777], ValueError)
     assert shares(host)[calls:] == [0], "the one that failed, by itself"
+
+
+async def test_items_left_amid_others_are_called_by_themselves(host: Any) -> None:
+    def leaves_some(inputs: ItemInputs, outcomes: list[ItemOutcome]) -> ItemsEnded:
+        if inputs.first:
+            outcomes[3] = outcomes[5] = ItemLeft()
+        return ItemsEnded(tuple(outcomes), "", len(outcomes) * 50_000, 50_000)
+
+    async def main() -> list[Any]:
+        return [result async for result in map_.aio(tripled, range(1_064))]
+
+    host.know(env).worker = leaves_some
+    assert await host.attempt(main) == [3 * n for n in range(1_064)]
+    assert shares(host) == [PROBE_ITEMS, 1_000, 0, 0]
 
 
 @pytest.mark.parametrize("phase", [Phase.FAILED, Phase.ABORTED])
@@ -321,7 +340,8 @@ def test_short_maps_and_lazy_ones_that_are_bounded_do_not_share() -> None:
 
 def ended(done: int, each_ns: int, *, slowest_ns: int = 0, left: str = "") -> ItemsEnded:
     slowest_ns = slowest_ns or each_ns
-    return ItemsEnded((None,) * done, left, each_ns * (done - 1) + slowest_ns, slowest_ns)
+    spent_ns = each_ns * (done - 1) + slowest_ns
+    return ItemsEnded((None,) * done, left, spent_ns, slowest_ns, spent_ns)
 
 
 @pytest.mark.parametrize(
@@ -341,6 +361,32 @@ def test_the_pace_of_one_action_says_how_many_items_the_next_may_have(
     before: ItemsEnded, items: int
 ) -> None:
     assert items_after(before) == items
+
+
+@pytest.mark.parametrize(
+    ("task", "above", "bounded", "width"),
+    [
+        (negative, Policy(), False, ITEMS_AT_ONCE),
+        (tripled, Policy(), False, 1),
+        (negative, Policy(), True, 1),
+        (negative, Policy(actions_max=3), False, 1),
+        (negative, Policy(children_max=3), False, 1),
+        (negative, Policy(queue="q"), False, 1),
+        (negative.override(queue="q"), Policy(), False, 1),
+    ],
+)
+async def test_waiting_items_share_a_slot_only_where_nothing_counts_them(
+    host: Any, task: Task[..., Any], above: Policy, bounded: bool, width: int
+) -> None:
+    async def main() -> None:
+        context = current.get()
+        assert context is not None
+        root = msgspec.structs.replace(context, policy=above)
+        assert items_at_once(plan_of(task, bounded=bounded), root) == width
+        inner = msgspec.structs.replace(root, action_id=b"an-inner-1")
+        assert items_at_once(plan_of(task, bounded=bounded), inner) == 1
+
+    await host.attempt(main)
 
 
 def test_the_same_map_outside_of_a_run_calls_plainly() -> None:
