@@ -203,8 +203,18 @@ def _plan(
 
 def _length(iterables: tuple[Iterable[Any], ...]) -> int:
     """Return how many calls there will be; -1: an iterable does not say how long it is."""
-    sized = [len(each) for each in iterables if isinstance(each, Sized)]
-    return min(sized) if len(sized) == len(iterables) and sized else -1
+    lengths = [_length_of(each) for each in iterables]
+    return min(lengths, default=0)
+
+
+def _length_of(iterable: Iterable[Any]) -> int:
+    if not isinstance(iterable, Sized):
+        return -1
+    try:
+        return len(iterable)
+    # A class of the user's may have a length for some of its objects only, and map needs none.
+    except Exception:  # noqa: BLE001
+        return -1
 
 
 def _shares(context: ActionContext, plan: MapPlan) -> bool:

@@ -250,6 +250,21 @@ async def test_a_lazy_map_begins_with_actions_of_one_and_is_not_read_far_ahead(h
     assert taken == N
 
 
+async def test_an_iterable_that_knows_no_length_is_as_good_as_a_lazy_one(host: Any) -> None:
+    class Stream:
+        def __len__(self) -> int:
+            raise NotImplementedError
+
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+    async def main() -> list[Any]:
+        return [result async for result in map_.aio(tripled, Stream())]
+
+    assert await host.know(env).attempt(main) == [0, 3, 6]
+    assert shares(host) == [0, 0, 0]
+
+
 async def test_leaving_a_long_map_cancels_what_runs(host: Any) -> None:
     async def hold(call: Any) -> None:
         if len(host.calls) > 1:
