@@ -40,6 +40,8 @@ FIGURES: Mapping[str, Sequence[tuple[Callable[[], Figures], int]]] = {
     "open": [(load.open_loop(rate), 1) for rate in load.OPEN_RATES],
     "payload": [(latency.payload(size), 3) for size in latency.PAYLOAD_BYTES],
     "cpu": [(life.cpu, REPEATS)],
+    "map": [(load.mapped(10_000), REPEATS)],
+    "map1m": [(load.mapped(1_000_000), 1)],
     "queue": [(life.queued(count), 1) for count in (1_000, 10_000)],
     "queue100k": [(life.queued(100_000), 1)],
     "queue1m": [(life.queued(1_000_000), 1)],

@@ -25,6 +25,15 @@ async def spread(n: int) -> int:
 
 
 @env.task
+async def mapped(n: int) -> int:
+    """Map over `n` items and look at every result."""
+    total = 0
+    async for result in millstream.map.aio(noop, range(n), return_exceptions=False):
+        total += result
+    return total
+
+
+@env.task
 async def tree(width: int, depth: int) -> int:
     """Call `width` children, each of which does the same, `depth` levels deep."""
     if depth == 0:

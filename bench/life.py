@@ -110,8 +110,8 @@ def queued(count: int) -> Callable[[], Figures]:
     """`count` actions that wait in the leader: its memory for each, and a run beside them."""
 
     def once() -> Figures:
-        leader = _leader()
-        before = leader.memory_info().rss
+        leading = leader()
+        before = leading.memory_info().rss
         began = time.perf_counter()
         crowd = millstream.run(flow.crowd, count)
         seen = _Requests(crowd.id)
@@ -120,7 +120,7 @@ def queued(count: int) -> Callable[[], Figures]:
             assert time.monotonic() < deadline, "the actions did not arrive in time"
             time.sleep(0.2)
         accepted = time.perf_counter() - began
-        grown = leader.memory_info().rss - before
+        grown = leading.memory_info().rss - before
         began = time.perf_counter()
         crowd.abort("measured")
         crowd.wait(quiet=True)
@@ -169,14 +169,15 @@ def replay() -> Figures:
 
 def takeover() -> Figures:
     """The scheduler is killed; how long until the next run's result."""
-    leader = _leader()
+    leading = leader()
     began = time.perf_counter()
-    os.kill(leader.pid, signal.SIGKILL)
+    os.kill(leading.pid, signal.SIGKILL)
     millstream.run(flow.noop, 7).result()
     return {"takeover": (time.perf_counter() - began, "s", 1)}
 
 
-def _leader() -> psutil.Process:
+def leader() -> psutil.Process:
+    """Return the process of the scheduler that leads."""
     return max(processes()["scheduler"], key=lambda each: each.memory_info().rss)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import millstream
 from bench import flow
-from bench.machine import percentile
+from bench.life import MIB, leader
+from bench.machine import Peak, percentile
 from bench.rows import Figures
 from millstream._syncify import background
 
@@ -64,6 +65,24 @@ def live(count: int) -> Callable[[], Figures]:
         finally:
             background.run(ended(waiting))
         return {f"live{count}": (span / LIVE_FAN * 1e6, "us/task", LIVE_FAN)}
+
+    return once
+
+
+def mapped(size: int) -> Callable[[], Figures]:
+    """A parent that maps over `size` items; the leader's memory is looked at all the while."""
+
+    def once() -> Figures:
+        with Peak(leader()) as peak:
+            began = time.perf_counter()
+            total = millstream.run(flow.mapped, size).result()
+            span = time.perf_counter() - began
+        assert total == size * (size - 1) // 2, total
+        return {
+            f"map{size}": (size / span, "items/s", size),
+            f"map{size}_total": (span, "s", size),
+            f"map{size}_leader_rss": (peak.rss_bytes / MIB, "MiB", size),
+        }
 
     return once
 

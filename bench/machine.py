@@ -1,14 +1,17 @@
 """What else the machine was doing while a figure was taken."""
 
 import os
+import threading
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import psutil
 
 #: Priority of everything that is measured, when we may choose it.
 NICE: Final = -15
+#: How often `Peak` looks.
+PEAK_LOOK_S: Final = 0.1
 
 
 class Foreign:
@@ -41,6 +44,30 @@ class Foreign:
                 continue
             own[each.pid] = spent.user + spent.system
         return busy, own
+
+
+class Peak:
+    """The most memory that a process has had while this was entered."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self._over = threading.Event()
+        self._looker = threading.Thread(target=self._look, name="bench-peak", daemon=True)
+        self.rss_bytes = 0
+
+    def __enter__(self) -> Self:
+        self._looker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._looker.join()
+
+    def _look(self) -> None:
+        while True:
+            self.rss_bytes = max(self.rss_bytes, self._process.memory_info().rss)
+            if self._over.wait(PEAK_LOOK_S):
+                return
 
 
 def boost() -> None:

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeAlias
 
 from millstream_events import model as m
 from millstream_events.audit_cache import keep
-from millstream_events.audit_judge import Judge, name_of
+from millstream_events.audit_judge import Judge, count_items, name_of
 from millstream_events.audit_records import ActionNote, Standing, value_hash
 from millstream_events.phases import Phase
 
@@ -109,6 +109,7 @@ def _succeeded(judge: Judge, event: m.AttemptSucceeded) -> bool:
         return False  # F7: after an abort it is kept as discarded.
     if judge.barred(action):
         judge.breach("I09", f"a{event.action} succeeded after its abort")
+    count_items(judge, event, action)
     judge.end(event.action, action, Phase.SUCCEEDED, output)
     if action.cache_key:
         keep(judge, event.action, action, output)

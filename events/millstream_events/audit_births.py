@@ -113,6 +113,9 @@ def _action_requested(judge: Judge, event: m.ActionRequested) -> bool:
     if born is None:
         return False
     born.cache_key = event.cache_key
+    born.items = event.items
+    if (event.kind == "map") != (event.items > 0):
+        judge.breach("I15", f"a{event.action} is a {event.kind} of {event.items} items")
     return True
 
 

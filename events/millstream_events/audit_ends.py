@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from millstream_events import model as m
 from millstream_events.audit_cache import CACHE_RULES, wait
-from millstream_events.audit_judge import Judge, ended_already
+from millstream_events.audit_judge import Judge, count_items, ended_already
 from millstream_events.audit_records import ActionNote, Standing, value_hash
 from millstream_events.phases import FINISHED_STATE, SUCCESS_PHASES, TERMINAL_PHASES, Phase
 
@@ -21,6 +21,7 @@ def _recovered(judge: Judge, event: m.ActionRecovered) -> bool:
         return False
     if judge.barred(action):
         judge.breach("I09", f"a{event.action} is recovered after its abort")
+    count_items(judge, event, action)
     judge.end(event.action, action, Phase.RECOVERED, value_hash(event.output))
     return True
 

@@ -120,3 +120,18 @@ def ended_already(judge: Judge, event: m.Event, action: ActionNote) -> bool:
 def name_of(event: m.Event) -> str:
     """Return the name of the event's type, as people see it."""
     return type(event).__name__
+
+
+def count_items(
+    judge: Judge, event: m.AttemptSucceeded | m.ActionRecovered, action: ActionNote
+) -> None:
+    """Require of a success that it accounts for the items that were asked for, and no others."""
+    items = event.items
+    name = f"a{event.action}"
+    if items is None or not action.items:
+        if items is not None or action.items:
+            judge.breach("I15", f"{name} of {action.items} items ends without a count, or with one")
+    elif items.total != action.items:
+        judge.breach("I15", f"{name} counts {items.total} items; {action.items} were asked for")
+    elif min(items.succeeded, items.failed) < 0 or items.succeeded + items.failed > items.total:
+        judge.breach("I15", f"{name} counts {items.succeeded} + {items.failed} of {items.total}")

@@ -75,6 +75,7 @@ class ActionNote:
         "cache_key",
         "children",
         "covered",
+        "items",
         "kind",
         "last_token",
         "outcome",
@@ -116,6 +117,8 @@ class ActionNote:
         self.cache_key = b""
         #: It is held until another action has computed its cache key.
         self.awaits_key = False
+        #: Of kind map: how many were asked for.
+        self.items = 0
         self.children: list[int] = []
 
     @property

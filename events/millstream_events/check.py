@@ -180,5 +180,19 @@ def _action_findings(run: RunState, ordinal: int, action: ActionState) -> Iterat
         yield f"has attempt {action.attempt} and the history {attempts}"
     if state == State.BACKOFF and not action.due_ms:
         yield "waits for a retry that is never due"
+    yield from _item_findings(action)
     if state == State.WAITING and action.kind == "condition" and action.condition is None:
         yield "waits for an answer that nobody was asked for"
+
+
+def _item_findings(action: ActionState) -> Iterator[str]:
+    items = action.items
+    if items is None:
+        return
+    ended = items.succeeded + items.failed
+    if action.kind != "map" or items.total < 1:
+        yield f"is a {action.kind} of {items.total} items"
+    if min(items.succeeded, items.failed) < 0 or ended > items.total:
+        yield f"counts {items.succeeded} and {items.failed} of {items.total} items"
+    if ended and action.state not in (State.SUCCEEDED, State.RECOVERED):
+        yield f"counts {ended} items as ended, but is {State(action.state).name}"

@@ -32,7 +32,7 @@ from millstream_events.phases import TERMINAL_PHASES, State
 from millstream_events.ports import LogEntry
 from millstream_events.state import ActionState, AgentRecord, RunState, ShardState, name_key
 from millstream_events.subjects import SHARD_KEY
-from millstream_events.values import TaskRef
+from millstream_events.values import Items, TaskRef
 
 #: No run gets this far; revisions above are damage, and would not fit a snapshot's integers.
 REV_MAX: Final = 2**62
@@ -299,6 +299,7 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
             requested_ns=place.ts_ns,
             ready_ns=place.ts_ns,
             last_rev=place.rev,
+            items=Items(event.items) if event.kind == "map" and event.items > 0 else None,
         ),
     )
 

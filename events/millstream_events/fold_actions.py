@@ -21,7 +21,7 @@ from millstream_events.state import (
     owner_of,
     scoped_key,
 )
-from millstream_events.values import SYSTEM_KINDS
+from millstream_events.values import SYSTEM_KINDS, Items
 
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
 
@@ -155,6 +155,7 @@ def _recovered(place: Place, action: ActionState, event: m.ActionRecovered) -> b
         return False
     action.source_run, action.source_action = event.source_run, event.source_action
     action.output = event.output
+    _count_items(action, event.items)
     _end(place, action, State.RECOVERED)
     return True
 
@@ -186,10 +187,20 @@ def _started(place: Place, action: ActionState, event: m.AttemptStarted) -> bool
 def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> bool:
     action.output, action.usage = event.output, event.usage
     action.worker, action.started_ns = event.worker, event.started_ns
+    _count_items(action, event.items)
     _end(place, action, State.SUCCEEDED)
     if action.cache_key:
         _keep(place, event.action, action)
     return True
+
+
+def _count_items(action: ActionState, items: Items | None) -> None:
+    # A success is one whatever it says of its items; nonsense about them is left out.
+    known = action.items
+    if items is None or known is None or items.total != known.total:
+        return
+    if items.succeeded >= 0 and items.failed >= 0 and items.succeeded + items.failed <= items.total:
+        action.items = items
 
 
 def _failed(place: Place, action: ActionState, event: m.AttemptFailed) -> bool:

@@ -13,26 +13,14 @@ import msgspec
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
-from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Usage, Value
+from millstream_events.fact import Fact as _Fact
+from millstream_events.values import ErrorRecord, Items, Origin, Policy, TaskRef, Usage, Value
 
 #: A frame never holds more: a larger tick makes several frames of the same run.
 FRAME_EVENTS_MAX: Final = 512
 FRAME_BYTES_MAX: Final = 256 * 1024
 FRAME_FORMAT: Final = 1
 CHAIN_START: Final = bytes(16)
-
-
-class _Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
-    """Fields that every event begins with."""
-
-    #: Ordinal of the action inside its run; 0 is the root, also for events of the run itself.
-    action: int
-    #: 1-based attempt, or 0 when the event is not about one.
-    attempt: int = 0
-    #: Revision of the run that caused this event; 0: something outside did.
-    cause: int = 0
-    #: Id of the command or report behind it, or empty.
-    source: bytes = b""
 
 
 class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
@@ -124,6 +112,8 @@ class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):
     cache_key: bytes = b""
     #: One of `values.CACHE_MODES`.
     cache_mode: int = 0
+    #: Of kind map: for how many items the task is called; 0: of another kind.
+    items: int = 0
 
 
 class ActionHeld(_Fact, frozen=True, array_like=True, tag=11):
@@ -149,6 +139,7 @@ class ActionRecovered(_Fact, frozen=True, array_like=True, tag=13):
     source_run: str = ""
     source_action: int = 0
     output: Value | None = None
+    items: Items | None = None
 
 
 class AttemptDispatched(_Fact, frozen=True, array_like=True, tag=14):
@@ -179,6 +170,8 @@ class AttemptSucceeded(_Fact, frozen=True, array_like=True, tag=16):
     started_ns: int = 0
     ended_ns: int = 0
     usage: Usage | None = None
+    #: Of kind map: how its items ended.
+    items: Items | None = None
 
 
 class AttemptFailed(_Fact, frozen=True, array_like=True, tag=17):

@@ -15,7 +15,7 @@ import msgspec
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.ids import DEFAULT_REGION
-from millstream_events.values import Capacity, ErrorRecord, Policy, TaskRef, Usage, Value
+from millstream_events.values import Capacity, ErrorRecord, Items, Policy, TaskRef, Usage, Value
 
 # ------------------------------------------------------------------ agent -> leader
 
@@ -90,6 +90,8 @@ class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag=4):
     started_ns: int
     ended_ns: int
     usage: Usage | None = None
+    #: Of kind map: how its items ended.
+    items: Items | None = None
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=5):
@@ -154,6 +156,8 @@ class StartAction(msgspec.Struct, frozen=True, array_like=True, tag=10):
     #: credit that took; empty: it has not.
     eager: bytes = b""
     generation: int = 0
+    #: Of kind map: for how many items.
+    items: int = 0
 
 
 class SetTimer(msgspec.Struct, frozen=True, array_like=True, tag=11):
@@ -365,6 +369,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     limited: bool = False
     #: What earlier attempts left for this one.
     kept: tuple[tuple[str, Value], ...] = ()
+    #: One of `model.ACTION_KINDS`; `map`: the inputs are those of many calls.
+    kind: str = "task"
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -17,6 +17,7 @@ from millstream_events.phases import PHASE_OF, Phase, State
 from millstream_events.values import (
     DEFAULT_POLICY,
     ErrorRecord,
+    Items,
     Origin,
     Policy,
     TaskRef,
@@ -124,6 +125,8 @@ class ActionState(msgspec.Struct, array_like=True):
     streamed: int = 0
     #: What its attempts left behind: their reports, and the last checkpoint.
     kept: dict[str, Value] = {}
+    #: Of kind map; counted at its end.
+    items: Items | None = None
 
     @property
     def terminal(self) -> bool:

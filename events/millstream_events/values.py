@@ -266,6 +266,14 @@ class Usage(msgspec.Struct, frozen=True, array_like=True):
     rss_max_bytes: int = 0
 
 
+class Items(msgspec.Struct, frozen=True, array_like=True):
+    """How the items of a map action stand; what its end leaves undone, its caller calls anew."""
+
+    total: int
+    succeeded: int = 0
+    failed: int = 0
+
+
 class Origin(msgspec.Struct, frozen=True, array_like=True):
     """The run that a rerun, recovery or fork starts from."""
 

@@ -9,34 +9,43 @@ import contextlib
 import resource
 import sys
 import time
-import traceback
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
-from millstream._failures import record_of
 from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
+from millstream_events.codec import MALFORMED
 from millstream_events.errors import MillstreamError
+from millstream_events.map_items import CODEC_OUTCOMES, decode_item_inputs, encode_items
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
     DEFAULT_POLICY,
     ErrorRecord,
     Inline,
+    Items,
     RunWide,
     Usage,
     Value,
 )
+from millstream_executor.items import ItemsRunner
 from millstream_executor.leaving import check_replay, leave_report
 from millstream_executor.link import AttemptEnded
 from millstream_executor.loader import TaskLoadError
+from millstream_executor.records import (
+    cancelled,
+    is_cancellation,
+    record,
+    unfetched,
+    unreadable,
+    unstorable,
+)
 from millstream_executor.threads import TaskThreads
 
-_TRACEBACK_BYTES_MAX: Final = 16 * 1024
 #: A checkpoint up to this size is there before async code begins, for `load_sync`.
 _BROUGHT_BYTES_MAX: Final = 64 * 1024 * 1024
 #: `ru_maxrss` is in KiB, on macOS in bytes.
@@ -140,6 +149,8 @@ class Attempt:
         self._runner: asyncio.Task[Any] | None = None
         self._started_ns = 0
         self._cpu_ns = 0
+        #: Of kind map: how its items ended.
+        self._items: Items | None = None
 
     def cancel(self) -> None:
         """Ask the attempt to end: an async task by `CancelledError`, a sync one by its flag.
@@ -174,12 +185,16 @@ class Attempt:
         finally:
             current.set(None)
             self._runner = None
+        ended_ns, usage = time.time_ns(), self._usage()
         return AttemptEnded(
-            self._work.token, output, error, self._started_ns, time.time_ns(), self._usage()
+            self._work.token, output, error, self._started_ns, ended_ns, usage, self._items
         )
 
     async def _steps(self, task: RunnableTask) -> Value | None:
-        args, kwargs = await self._inputs(task)
+        content = await self._content()
+        if self._work.kind == "map":
+            return await self._run_items(task, content)
+        args, kwargs = self._inputs(task, content)
         if task.interface.is_async:
             await self._bring()
         dress_root_logger()
@@ -196,7 +211,7 @@ class Attempt:
                     await asyncio.sleep(0)
                 value = await task.func(*args, **kwargs)
             else:
-                value = await self._in_thread(task, args, kwargs)
+                value = await self._in_thread(lambda: task.func(*args, **kwargs))
         finally:
             await leave_report(self.context, wanted=task.report)
             await settle(self.context)  # Its traces go ahead of its result.
@@ -215,30 +230,51 @@ class Attempt:
             content = await self.context.controller.fetch(checkpoint)
             self.context.brought[CHECKPOINT_KEY] = content
 
-    async def _inputs(self, task: RunnableTask) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        content: bytes | None = None
-        codec = ""
-        if self._work.inputs is not None:
-            codec = self._work.inputs.codec
-            try:
-                content = await self.context.controller.fetch(self._work.inputs)
-            except MillstreamError as exc:
-                raise _Failed(_unfetched(exc)) from exc
+    async def _run_items(self, task: RunnableTask, content: bytes | None) -> Value | None:
+        """Run an action of kind map: the inputs are those of many calls."""
+        try:
+            inputs = decode_item_inputs(content or b"")
+        except MALFORMED as exc:
+            raise _Failed(unreadable(exc)) from exc
+        limit = task.max_inline_io_bytes
+        items = ItemsRunner(task.func, task.interface, limit, inputs, self.context)
+        dress_root_logger()
+        self._started_ns = time.time_ns()
+        if self._host.on_began is not None:
+            self._host.on_began(self._started_ns)
+        if task.interface.is_async:
+            await items.run()
+        else:
+            await self._in_thread(items.run_in_thread)
+        ended = items.ended()
+        self._items = ended.counted(len(inputs.contents))
+        try:
+            return await self.context.controller.store(encode_items(ended), CODEC_OUTCOMES)
+        except MillstreamError as exc:
+            raise _Failed(unfetched(exc)) from exc
+
+    async def _content(self) -> bytes | None:
+        if self._work.inputs is None:
+            return None
+        try:
+            return await self.context.controller.fetch(self._work.inputs)
+        except MillstreamError as exc:
+            raise _Failed(unfetched(exc)) from exc
+
+    def _inputs(
+        self, task: RunnableTask, content: bytes | None
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        codec = "" if self._work.inputs is None else self._work.inputs.codec
         try:
             return task.interface.decode_call(codec, content)
         except Exception as exc:
-            # Other code reads these bytes than wrote them; the next attempt reads the same.
-            error = _record(exc)
-            message = f"inputs cannot be read: {error.message}"
-            raise _Failed(msgspec.structs.replace(error, message=message, retryable=False)) from exc
+            raise _Failed(unreadable(exc)) from exc
 
-    async def _in_thread(
-        self, task: RunnableTask, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    async def _in_thread(self, code: Callable[[], Any]) -> Any:
         def body() -> tuple[Any, BaseException | None]:
             began = time.thread_time_ns()
             try:
-                return task.func(*args, **kwargs), None
+                return code(), None
             except BaseException as exc:  # noqa: BLE001 - also SystemExit; raised again below
                 return None, exc
             finally:
@@ -264,17 +300,7 @@ class Attempt:
         try:
             encoded = task.interface.encode_output(value, sink)
         except Exception as exc:
-            error = _record(exc)
-            message = f"a result of type {type(value).__qualname__} cannot be stored: {exc}"
-            raise _Failed(
-                msgspec.structs.replace(
-                    error,
-                    kind="user",
-                    type="ResultNotSerializable",
-                    message=message,
-                    retryable=False,
-                )
-            ) from exc
+            raise _Failed(unstorable(exc, value)) from exc
         if encoded is None:
             return None
         codec, content = encoded
@@ -284,26 +310,22 @@ class Attempt:
             await finish(sink, self.context.controller)
             return await self.context.controller.store(content, codec)
         except MillstreamError as exc:
-            raise _Failed(_unfetched(exc)) from exc
+            raise _Failed(unfetched(exc)) from exc
 
     def _error_of(self, exc: BaseException) -> ErrorRecord:
-        if _is_cancellation(exc):
+        if is_cancellation(exc):
             asked = self.context.cancelled or (self._runner and self._runner.cancelling())
-            if not asked:  # The task's own doing, so its own budget pays.
-                return msgspec.structs.replace(_record(exc), kind="user")
-            return ErrorRecord(
-                "cancelled", "CancelledError", "the attempt was cancelled", retryable=False
-            )
+            return cancelled(exc, asked=bool(asked))
         limit = self._host.memory_max_bytes
         if isinstance(exc, MemoryError) and self._host.alone and limit:
             return ErrorRecord(
                 "oom",
                 "OOMError",
                 f"out of memory at a limit of {limit} bytes",
-                _record(exc).traceback,
+                record(exc).traceback,
                 figures=(("limit_bytes", limit), ("peak_bytes", _peak_bytes())),
             )
-        return _record(exc)
+        return record(exc)
 
     def _usage(self) -> Usage | None:
         if self._host.alone:
@@ -329,7 +351,7 @@ async def _loaded(load: Callable[[], Awaitable[RunnableTask]]) -> RunnableTask:
     except TaskLoadError as exc:
         raise _Failed(exc.record()) from exc
     except MillstreamError as exc:
-        raise _Failed(_unfetched(exc)) from exc
+        raise _Failed(unfetched(exc)) from exc
 
 
 def _strings_of(work: Work) -> dict[str, str]:
@@ -337,32 +359,5 @@ def _strings_of(work: Work) -> dict[str, str]:
     return dict(work.context if own is None else own)
 
 
-def _is_cancellation(exc: BaseException) -> bool:
-    """Say whether `exc` is how cancelling ends code, async or blocked in a thread."""
-    if isinstance(exc, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", exc)
-        return all(_is_cancellation(inner) for inner in group.exceptions)
-    return type(exc).__name__ == "CancelledError"
-
-
 def _peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_UNIT_BYTES
-
-
-def _unfetched(exc: MillstreamError) -> ErrorRecord:
-    """Return the record of a value that could not be had or kept: not the task's doing."""
-    return ErrorRecord(
-        "system" if exc.retryable else "dependency",
-        type(exc).__name__,
-        str(exc),
-        retryable=exc.retryable,
-    )
-
-
-def _record(exc: BaseException) -> ErrorRecord:
-    """Return the record of a user's exception, whatever its own methods do."""
-    try:
-        return record_of(exc)
-    except Exception:  # noqa: BLE001 - `__str__` or `__reduce__` of the user's class failed
-        frames = "".join(traceback.format_tb(exc.__traceback__))
-        return ErrorRecord("user", type(exc).__name__, "", frames[-_TRACEBACK_BYTES_MAX:])

@@ -165,6 +165,7 @@ class WorkerController:
             call.policy,
             call.cache_key,
             call.cache_mode,
+            items=call.items,
         )
         return await self._wait(call.id, CallChild(action))
 

@@ -24,7 +24,7 @@ from millstream_events.reports import (
     StartAction,
     Work,
 )
-from millstream_events.values import ErrorRecord, Usage, Value
+from millstream_events.values import ErrorRecord, Items, Usage, Value
 
 #: Most that one batch may take; a larger one is a bug of the other side and ends the worker.
 BATCH_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -145,6 +145,8 @@ class AttemptEnded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     started_ns: int
     ended_ns: int
     usage: Usage | None = None
+    #: Of kind map: how its items ended.
+    items: Items | None = None
 
 
 class CallChild(msgspec.Struct, frozen=True, array_like=True, tag=4):

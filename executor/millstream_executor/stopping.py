@@ -175,24 +175,9 @@ def outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
     error = message.error
     if attempt.stop_why:
         error = cancelled(attempt, error)
+    which = (work.run, work.action, work.token)
+    began_ns, ended_ns, usage = message.started_ns, message.ended_ns, message.usage
     if error is None:
-        return Succeeded(
-            work.run,
-            work.action,
-            work.token,
-            message.output,
-            attempt.worker,
-            message.started_ns,
-            message.ended_ns,
-            message.usage,
-        )
-    return Failed(
-        work.run,
-        work.action,
-        work.token,
-        error,
-        attempt.worker,
-        message.started_ns,
-        message.ended_ns,
-        message.usage,
-    )
+        output, items = message.output, message.items
+        return Succeeded(*which, output, attempt.worker, began_ns, ended_ns, usage, items)
+    return Failed(*which, error, attempt.worker, began_ns, ended_ns, usage)

@@ -178,6 +178,7 @@ def work_of(
         reuses(run.origin),
         queue_name(run, 0) != "",
         _left_behind(action),
+        action.kind,
     )
 
 

@@ -303,6 +303,7 @@ def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
             started_ns=report.started_ns,
             ended_ns=report.ended_ns,
             usage=report.usage,
+            items=report.items,
         ),
     )
     if effective:

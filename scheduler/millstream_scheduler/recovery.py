@@ -26,6 +26,7 @@ def recover(turn: Turn, run: RunState, ordinal: int) -> bool:
             source_run=before.run,
             source_action=before.action,
             output=before.output,
+            items=before.items,
         ),
     )
     action_ended(turn, run, ordinal)

@@ -126,6 +126,7 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
             policy=request.policy,
             cache_key=cache_key,
             cache_mode=cache_mode,
+            items=request.items,
         ),
     )
     assert effective, (run.id, ordinal)

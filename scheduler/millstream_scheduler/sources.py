@@ -12,7 +12,7 @@ from millstream_events.ids import ROOT_ID
 from millstream_events.phases import SUCCESS_PHASES
 from millstream_events.reports import JournalEntry
 from millstream_events.state import ActionState, RunState
-from millstream_events.values import Origin, Value
+from millstream_events.values import Items, Origin, Value
 
 #: `Origin.mode` of runs that take over what has succeeded.
 REUSING_MODES: Final = frozenset({"recover", "fork"})
@@ -27,6 +27,7 @@ class Outcome(NamedTuple):
     action: int
     #: Large ones lie in the blob store and are referred to, never copied.
     output: Value | None
+    items: Items | None = None
 
 
 class NoSource(NamedTuple):
@@ -65,7 +66,8 @@ class Source:
             if action.kind == "trace":
                 self._add_step(run.actions[action.parent].id, ordinal, action)
             elif action.phase in SUCCESS_PHASES and action.kind != "timer":
-                self.outcomes.setdefault(action.id, Outcome(run.id, ordinal, action.output))
+                outcome = Outcome(run.id, ordinal, action.output, action.items)
+                self.outcomes.setdefault(action.id, outcome)
         self.wanted = ""
         if run.origin is not None and run.origin.mode in REUSING_MODES:
             self._excluded.update(run.origin.forced)

@@ -116,6 +116,9 @@ class Request(NamedTuple):
     cache_mode: int
     #: Holds what must be done before the inputs leave, such as the upload of a file.
     sink: Sink
+    kind: str = "task"
+    #: Of kind map: for how many items.
+    items: int = 0
 
 
 class Outcome(NamedTuple):
@@ -234,7 +237,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     request = await _with_plan(context, request)
     call = Call(
         id=id_,
-        kind="task",
+        kind=request.kind,
         task=await _with_code(context, request),
         content=request.content,
         codec=request.codec,
@@ -244,6 +247,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
         policy=handed_on(context, request.policy, request.callee.links),
         cache_key=request.cache_key,
         cache_mode=request.cache_mode,
+        items=request.items,
     )
     async with context.open_calls:
         entry = await context.controller.call(call)
@@ -422,9 +426,21 @@ def failure_of(entry: JournalEntry, task: str) -> BaseException:
 
 async def on_host(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
     """Await `work` on the host's loop, from there or from a loop that user code runs."""
-    if on_host_loop(context):
+    loop = _loop_for(context, work)
+    if in_event_loop() and asyncio.get_running_loop() is loop:
         return await work
-    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, context.loop))
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
+
+
+def _loop_for(
+    context: ActionContext, work: Coroutine[Any, Any, object]
+) -> asyncio.AbstractEventLoop:
+    """Return the host's loop; where the code may make no calls, `work` is dropped."""
+    try:
+        return context.loop
+    except BaseException:
+        work.close()
+        raise
 
 
 def wait_for(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
@@ -436,7 +452,8 @@ def wait_for(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:
     if context.cancelled:
         work.close()
         raise asyncio.CancelledError("the attempt was cancelled")
-    return wait_in_thread(context, asyncio.run_coroutine_threadsafe(work, context.loop))
+    loop = _loop_for(context, work)
+    return wait_in_thread(context, asyncio.run_coroutine_threadsafe(work, loop))
 
 
 def wait_in_thread(context: ActionContext, future: "concurrent.futures.Future[R]") -> R:

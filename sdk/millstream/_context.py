@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import msgspec
 
 from millstream_events.conditions import ConditionExtras
+from millstream_events.ids import action_name
 from millstream_events.reports import JournalEntry
 from millstream_events.values import (
     DEFAULT_POLICY,
@@ -43,6 +44,8 @@ class Call(msgspec.Struct, frozen=True):
     policy: Policy | None = None
     cache_key: bytes = b""
     cache_mode: int = 0
+    #: Of kind map: for how many items.
+    items: int = 0
 
 
 class TraceResult(msgspec.Struct, frozen=True):
@@ -195,6 +198,10 @@ class ActionContext(msgspec.Struct, kw_only=True):
     unsettled: set[asyncio.Future[None]] = msgspec.field(
         default_factory=set["asyncio.Future[None]"]
     )
+
+    def place(self) -> tuple[str, str]:
+        """Return run and action as people know them, for the lines that code writes."""
+        return self.run, action_name(self.action_id)
 
 
 #: None outside a task. Copied into the threads that run sync tasks.

@@ -93,7 +93,7 @@ def _verdict(action: ActionState, caller: str, task: Task[..., Any]) -> str:
         return INSIDE
     if caller in (CODE_CHANGED, CALLER_CHANGED, NOT_FOUND):
         return CALLER_CHANGED
-    if action.kind == "task":
+    if action.kind in ("task", "map"):
         here = _task_here(action.task, task)
         if here is None:
             return NOT_FOUND

@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 from millstream._context import current
-from millstream_events.ids import action_name
 
 LogFormat: TypeAlias = Literal["console", "json"]
 
@@ -92,7 +91,7 @@ class ContextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
         context = current.get()
-        where = None if context is None else (context.run, action_name(context.action_id))
+        where = None if context is None else context.place()
         if _setting(FORMAT_VARIABLE) == "json":
             return self._as_json(record, where)
         text = super().format(record) if self._inner is None else self._inner.format(record)

@@ -3,7 +3,7 @@
 Inputs are taken from the iterables as room appears, so that memory grows with the number of
 calls in flight and not with the number of inputs: at most `concurrency` calls run, and at most
 `_AHEAD` times as many are started and not yet handed out (a slow item does not stop the ones
-behind it before that).
+behind it before that). Items of long maps share actions: see `_map_flow`.
 """
 
 import asyncio
@@ -12,12 +12,14 @@ import concurrent.futures
 import contextvars
 import functools
 import inspect
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
-from typing import Any, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVar, cast, overload
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sized
+from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from millstream import _call
 from millstream._context import OPEN_CALLS_MAX, ActionContext, current
 from millstream._group import enter_group
+from millstream._map_flow import aiter_, cancel, in_thread
+from millstream._map_plan import MapPlan, is_long
 from millstream._syncify import background
 from millstream._task import Task
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -27,29 +29,9 @@ R = TypeVar("R")
 
 #: Calls started and not handed out yet, for each one that may run.
 _AHEAD: Final = 4
-#: Longest wait for cancelled calls to be taken back.
-_CANCEL_S: Final = 10.0
 
 MappedAsync: TypeAlias = Task[..., R] | functools.partial[Coroutine[Any, Any, R]]
 Mapped: TypeAlias = Task[..., Any] | functools.partial[Any]
-
-
-class _Plan(NamedTuple):
-    """What is to be called, checked."""
-
-    task: Task[..., Any]
-    #: Inputs of each call, taken one by one.
-    calls: Iterator[tuple[tuple[Any, ...], dict[str, Any]]]
-    group: str
-    running_max: int
-    ahead_max: int
-    return_exceptions: bool
-
-    def outcome(self, error: Exception) -> Exception:
-        """Return `error` as a result, or raise it."""
-        if self.return_exceptions:
-            return error
-        raise error
 
 
 class Mapper:
@@ -63,6 +45,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> Iterator[R]: ...
     @overload
     def __call__(
@@ -72,6 +55,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[R | Exception]: ...
     @overload
     def __call__(
@@ -81,6 +65,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> Iterator[R]: ...
     @overload
     def __call__(
@@ -90,6 +75,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[R | Exception]: ...
 
     def __call__(
@@ -99,6 +85,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> Iterator[Any]:
         """Call `task` for each tuple of the zipped `iterables`; results in input order.
 
@@ -109,6 +96,8 @@ class Mapper:
             concurrency: Calls that may run at once; 0: all (10,000).
             return_exceptions: True: a failure is handed out as a value. False: the first one is
                 raised, once the calls that still run are cancelled.
+            own_actions: Show every item of a long map as an action of its own. Otherwise, from
+                1,000 items on, items that need nothing of an action share actions.
 
         Raises:
             SyncTaskCallInAsyncContextError: Inside an async task; use `map.aio` there.
@@ -124,6 +113,8 @@ class Mapper:
         plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
         if context is None:
             return _plain(plan)
+        if not own_actions and _shares(context, plan):
+            return in_thread(context, plan)
         return _in_thread(context, plan)
 
     @overload
@@ -134,6 +125,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> AsyncIterator[R]: ...
     @overload
     def aio(
@@ -143,6 +135,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[R | Exception]: ...
     @overload
     def aio(
@@ -152,6 +145,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
+        own_actions: bool = False,
     ) -> AsyncIterator[R]: ...
     @overload
     def aio(
@@ -161,6 +155,7 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[R | Exception]: ...
 
     def aio(
@@ -170,9 +165,14 @@ class Mapper:
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
+        own_actions: bool = False,
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
-        return _aiter(_plan(task, iterables, group_name, concurrency, return_exceptions))
+        plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        context = current.get()
+        if context is not None and not own_actions and _shares(context, plan):
+            return aiter_(context, plan)
+        return _aiter(plan)
 
 
 def _plan(
@@ -181,7 +181,7 @@ def _plan(
     group_name: str | None,
     concurrency: int,
     return_exceptions: bool,
-) -> _Plan:
+) -> MapPlan:
     if concurrency < 0:
         raise ValueError(f"concurrency must be 0 (no bound of its own) or more, not {concurrency}")
     running_max = min(concurrency or OPEN_CALLS_MAX, OPEN_CALLS_MAX)
@@ -189,14 +189,37 @@ def _plan(
         # Flyte looks at a partial when there is something to map it over.
         mapped = cast("Task[..., Any]", mapped.func)
     task, bound = _task_of(mapped, len(iterables))
-    return _Plan(
+    return MapPlan(
         task,
         ((bound.args + items, bound.keywords) for items in zip(*iterables, strict=False)),
         f"{task.name}_{group_name or 'map'}",
         running_max,
         running_max * _AHEAD,
         return_exceptions,
+        _length(iterables),
+        bounded=concurrency > 0,
     )
+
+
+def _length(iterables: tuple[Iterable[Any], ...]) -> int:
+    """Return how many calls there will be; -1: an iterable does not say how long it is."""
+    lengths = [_length_of(each) for each in iterables]
+    return min(lengths, default=0)
+
+
+def _length_of(iterable: Iterable[Any]) -> int:
+    if not isinstance(iterable, Sized):
+        return -1
+    try:
+        return len(iterable)
+    # A class of the user's may have a length for some of its objects only, and map needs none.
+    except Exception:  # noqa: BLE001
+        return -1
+
+
+def _shares(context: ActionContext, plan: MapPlan) -> bool:
+    """Say whether items may share actions; inside a trace there are none to share."""
+    return is_long(plan) and _call.scope_here(context).id == context.action_id
 
 
 def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools.partial[Any]"]:
@@ -229,7 +252,7 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
     return task, mapped
 
 
-def _plain(plan: _Plan) -> Iterator[Any]:
+def _plain(plan: MapPlan) -> Iterator[Any]:
     """Call one by one, outside of a run."""
     for args, kwargs in plan.calls:
         try:
@@ -241,7 +264,7 @@ def _plain(plan: _Plan) -> Iterator[Any]:
         yield result
 
 
-def _in_thread(context: ActionContext, plan: _Plan) -> Iterator[Any]:
+def _in_thread(context: ActionContext, plan: MapPlan) -> Iterator[Any]:
     """Keep calls in flight on the host's loop, and wait for each in turn in this thread."""
     started: collections.deque[concurrent.futures.Future[_call.Outcome] | Exception]
     started = collections.deque()
@@ -276,13 +299,13 @@ def _in_thread(context: ActionContext, plan: _Plan) -> Iterator[Any]:
             yield result
     finally:
         if started and not context.cancelled and not _call.on_host_loop(context):
-            _call.wait_for(context, _cancel(running))
+            _call.wait_for(context, cancel(running))
         for future in started:
             if not isinstance(future, Exception):
                 future.cancel()
 
 
-async def _aiter(plan: _Plan) -> AsyncIterator[Any]:
+async def _aiter(plan: MapPlan) -> AsyncIterator[Any]:
     """Keep calls in flight as tasks of the running loop, and await each in turn."""
     started: collections.deque[asyncio.Task[Any]] = collections.deque()
     gate = asyncio.Semaphore(plan.running_max)
@@ -309,12 +332,12 @@ async def _aiter(plan: _Plan) -> AsyncIterator[Any]:
             started.popleft()
             yield result
     finally:
-        await _cancel(started)
+        await cancel(started)
 
 
 def _fill(
     started: collections.deque[Any],
-    plan: _Plan,
+    plan: MapPlan,
     start: Callable[[tuple[Any, ...], dict[str, Any]], None],
 ) -> None:
     while len(started) < plan.ahead_max:
@@ -336,18 +359,6 @@ async def _gated(
         here.add_done_callback(running.discard)
     async with gate:
         return await work()
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel calls and wait for them: a cancelled call takes its action back while it ends."""
-    left = set(tasks)
-    for task in left:
-        task.cancel()
-    if left:
-        done, _ = await asyncio.wait(left, timeout=_CANCEL_S)
-        for task in done:
-            if not task.cancelled():
-                task.exception()  # Looked at, so that asyncio does not report it as lost.
 
 
 #: Called as `map(task, items)` or `map.aio(task, items)`.

@@ -10,6 +10,7 @@ from millstream._client import Client
 from millstream._failures import exception_of
 from millstream._html import action_html, mimebundle
 from millstream._known import known_task
+from millstream._map_shown import Decode, inputs_of_items, outcomes_of_items
 from millstream._outputs import ActionOutputs, decoded, outputs_of
 from millstream._reader import RunHistory, follow_run, read_run
 from millstream._remote_find import find_action, history_of
@@ -38,6 +39,7 @@ from millstream._views import View, action_view
 from millstream.models import ActionPhase
 from millstream_events.errors import RejectedError
 from millstream_events.ids import show_action
+from millstream_events.map_items import CODEC_ITEMS, CODEC_OUTCOMES
 from millstream_events.phases import SUCCESS_PHASES
 from millstream_events.values import ErrorRecord, Inline, TaskRef, Value
 
@@ -119,7 +121,7 @@ class ActionDetails(Shown):
     @property
     def task_name(self) -> str | None:
         """Name of its task; None for a trace, a timer or a condition."""
-        return self._state.task.name if self._state.kind == "task" else None
+        return self._state.task.name if self._state.kind in ("task", "map") else None
 
     @property
     def task_ref(self) -> TaskRef:
@@ -244,18 +246,21 @@ class ActionDetails(Shown):
     # -------------------------------------------------------------- values
 
     async def inputs(self) -> ActionInputs:
-        """Return the inputs by name."""
+        """Return the inputs by name; of an action of kind map, those of each of its `items`."""
         content = await self._content(self._state.inputs)
         if content is None:
             return ActionInputs()
         task = self._task
+        if content.codec == CODEC_ITEMS:
+            decode = _plain_value if task is None else task.interface.decode_inputs
+            return ActionInputs({"items": inputs_of_items(content.content, decode)})
         if task is not None:
             return ActionInputs(task.interface.decode_inputs(content.codec, content.content))
         plain = _values.decode(content.codec, content.content, where="inputs")
         return ActionInputs(cast("dict[str, Any]", plain))
 
     async def outputs(self) -> ActionOutputs:
-        """Return the outputs.
+        """Return the outputs; of an action of kind map, one list of what its items gave.
 
         Raises:
             RuntimeError: The action was not over.
@@ -269,13 +274,23 @@ class ActionDetails(Shown):
         if self._state.phase not in SUCCESS_PHASES:
             raise await self._failure()
         task = self._task
-        return outputs_of(task, decoded(task, await self._content(self._state.output)))
+        content = await self._content(self._state.output)
+        if content is not None and content.codec == CODEC_OUTCOMES:
+            decode = _plain_value if task is None else task.interface.decode_output
+            return ActionOutputs((await self._outcomes(content, decode),), ("items",))
+        return outputs_of(task, decoded(task, content))
+
+    async def _outcomes(self, content: Inline, decode: Decode) -> list[object]:
+        name, fetch = self._state.task.name, self._client.content_of
+        return await outcomes_of_items(content.content, decode, fetch, action=self.name, task=name)
 
     async def input_literals(self) -> dict[str, Any]:
         """Return the inputs by name, without the classes that they were declared with."""
         content = await self._content(self._state.inputs)
         if content is None:
             return {}
+        if content.codec == CODEC_ITEMS:
+            return {"items": inputs_of_items(content.content, _literal)}
         plain = _values.read(content.codec, content.content, "inputs")
         return dict(cast("dict[str, Any]", plain))
 
@@ -284,6 +299,8 @@ class ActionDetails(Shown):
         content = await self._content(self._state.output)
         if content is None:
             return {}
+        if content.codec == CODEC_OUTCOMES:
+            return {"items": await self._outcomes(content, _literal)}
         plain: Any = _values.read(content.codec, content.content, "outputs")
         names = () if self._task is None else self._task.interface.output_names
         items = _items_of(plain)
@@ -399,6 +416,14 @@ _SUCCESSES = frozenset({ActionPhase.SUCCEEDED, ActionPhase.RECOVERED})
 
 def _items_of(plain: object) -> Sequence[Any] | None:
     return cast("Sequence[Any]", plain) if isinstance(plain, list) else None
+
+
+def _plain_value(codec: str, content: bytes) -> object:
+    return _values.decode(codec, content)
+
+
+def _literal(codec: str, content: bytes) -> object:
+    return _values.read(codec, content, "item")
 
 
 def _typed(

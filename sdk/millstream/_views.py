@@ -16,16 +16,27 @@ from millstream._values_wire import MALFORMED, CodedPlain, Packed, Pickled, unpa
 from millstream_events.codec import OpaqueFrame
 from millstream_events.conditions import decode_scalar
 from millstream_events.ids import action_name, show_action
+from millstream_events.map_items import (
+    CODEC_ITEMS,
+    CODEC_OUTCOMES,
+    LEFT_OWN,
+    ItemFailed,
+    ItemLeft,
+    decode_item_inputs,
+    decode_items_ended,
+)
 from millstream_events.model import Event, Frame
 from millstream_events.phases import Phase, State
 from millstream_events.state import ActionState, AttemptRecord, RunState
-from millstream_events.values import Blob, ErrorRecord, Inline, Value
+from millstream_events.values import Blob, ErrorRecord, Inline, Items, Value
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 View: TypeAlias = dict[str, Json]
 
 #: How deep a decoded value is shown; below it stands `...`.
 SHOWN_DEPTH_MAX: Final = 32
+#: Items of a map action that are shown; of the others only the number is told.
+SHOWN_ITEMS_MAX: Final = 100
 #: Bytes inside a decoded value are shown in hex up to this size.
 SHOWN_BYTES_MAX: Final = 1024
 
@@ -80,6 +91,7 @@ def run_view(run: RunState) -> View:
             "failed": run.failed,
             "aborted": run.aborted,
         },
+        "items": _items_view([_counted(each) for each in run.actions if each.items is not None]),
         "error": error_view(run.error),
         "labels": dict(run.labels),
         "annotations": {
@@ -95,6 +107,31 @@ def run_view(run: RunState) -> View:
         "origin": None if run.origin is None else run.origin.run,
         "rev": run.rev,
         "quarantine": run.quarantine or None,
+    }
+
+
+def _counted(action: ActionState) -> Items:
+    """Return the items of a map action, without those that are called anew elsewhere."""
+    items = action.items or Items(0)
+    if action.state in (State.FAILED, State.TIMED_OUT):
+        return Items(0)
+    if action.state in (State.SUCCEEDED, State.RECOVERED):
+        return Items(items.succeeded + items.failed, items.succeeded, items.failed)
+    return items
+
+
+def _items_view(items: Sequence[Items]) -> Json:
+    """Return how the items of maps stand, or None when there are none."""
+    if not items:
+        return None
+    total = sum(each.total for each in items)
+    succeeded = sum(each.succeeded for each in items)
+    failed = sum(each.failed for each in items)
+    return {
+        "total": total,
+        "succeeded": succeeded,
+        "failed": failed,
+        "ended": f"{succeeded + failed}/{total}",
     }
 
 
@@ -128,6 +165,7 @@ def action_view(run: RunState, ordinal: int) -> View:
         "abort": _abort_view(action),
         "children": list(action.children),
         "condition": _condition_view(run, ordinal),
+        "items": None if action.items is None else _items_view([action.items]),
         "source": _source_view(action),
         "links": _link_views(run, ordinal),
         "reports": [*report_attempts(run, ordinal)],
@@ -278,12 +316,39 @@ def value_view(value: Value | None) -> Json:
             "size_bytes": value.size_bytes,
         }
     shown: View = {"codec": value.codec, "size_bytes": len(value.content)}
+    if value.codec in (CODEC_ITEMS, CODEC_OUTCOMES):
+        return {**shown, **_items_content(value)}
     try:
         # Reading a message never runs code: what is pickled in it stays closed.
         shown["content"] = _plain(unpack(value.content), 0)
     except MALFORMED:
         shown["content"] = None
     return shown
+
+
+def _items_content(value: Inline) -> View:
+    """Return the first items of a map action, and how many there are."""
+    try:
+        if value.codec == CODEC_ITEMS:
+            inputs = decode_item_inputs(value.content)
+            values = [Inline(inputs.codec, each) for each in inputs.contents[:SHOWN_ITEMS_MAX]]
+            shown: list[Json] = [value_view(each) for each in values]
+            return {"first": inputs.first, "items": len(inputs.contents), "content": shown}
+        ended = decode_items_ended(value.content)
+    except MALFORMED:
+        return {"content": None}
+    outcomes: list[Json] = []
+    for each in ended.outcomes[:SHOWN_ITEMS_MAX]:
+        match each:
+            case ItemFailed():
+                outcomes.append({"error": error_view(each.error)})
+            case ItemLeft():
+                outcomes.append({"left": LEFT_OWN})
+            case bytes():
+                outcomes.append(value_view(Inline("msgpack", each)))
+            case _:
+                outcomes.append(value_view(each))
+    return {"items": len(ended.outcomes), "left": ended.left or None, "content": outcomes}
 
 
 def event_views(seq: int, frame: Frame | OpaqueFrame) -> list[View]:

@@ -28,8 +28,8 @@ NOT_IN_LOCAL_MODE = {
     "memory_limit": "a limit holds for a process, and the caller's own must not be limited",
     **dict.fromkeys(
         (
-            "fork_reuses", "recover_changed_inputs", "recover_failed", "recover_forced",
-            "recover_nested", "recover_twice", "recover_traces", "rerun_again",
+            "fork_reuses", "map_long_details", "recover_changed_inputs", "recover_failed",
+            "recover_forced", "recover_nested", "recover_twice", "recover_traces", "rerun_again",
             "rerun_changed_inputs", "rerun_one_action",
         ),
         "earlier runs are kept on a cluster, and as in Flyte only there",

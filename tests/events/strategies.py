@@ -27,6 +27,7 @@ from millstream_events.values import (
     DeployedAs,
     ErrorRecord,
     Inline,
+    Items,
     Origin,
     Policy,
     TaskRef,
@@ -87,11 +88,14 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "fired": st.sampled_from([None, Firing(trigger_key("", "", "env.f", "nightly"), 9)]),
     "deployed": st.sampled_from([None, _DEPLOYED]),
     "defined": st.sampled_from([None, _TRIGGER]),
+    "items": st.sampled_from([None, Items(2, 1, 1), Items(2, 2, 1), Items(2, -1), Items(3, 1)]),
     "figures": st.sampled_from([(), (("limit_bytes", 5),)]),
 }
 
 
 def _pool(field: msgspec.inspect.Field) -> st.SearchStrategy[object]:
+    if field.name == "items" and isinstance(field.type, msgspec.inspect.IntType):
+        return st.sampled_from([0, 2, -1])
     if field.name in _POOLS and not (field.name == "policy" and _is_text(field)):
         return _POOLS[field.name]
     return _pool_of(field.type)

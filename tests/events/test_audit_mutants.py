@@ -34,6 +34,7 @@ from log_builder import (
 
 from millstream_events import model as m
 from millstream_events.audit import audit
+from millstream_events.values import Items
 
 #: What breaks -> the invariants named, and the log.
 MUTANTS = {
@@ -153,6 +154,32 @@ MUTANTS = {
             [created(policy=retrying(idempotent=False)), sent(0)],
             [lost(0), again(0, 2, budget="system"), sent(0, 2)],
             [won(0, 2), over()],
+        ],
+    ),
+    # I15 no silent drop: the items of a map
+    "a map of no items": ("I15", [HEAD, [asked(1, kind="map"), sent(1)], [won(1)], TAIL]),
+    "items of what is no map": (
+        "I15",
+        [HEAD, [asked(1, items=2), sent(1)], [won(1, items=Items(2))], TAIL],
+    ),
+    "a map that does not count its items": (
+        "I15",
+        [HEAD, [asked(1, kind="map", items=2), sent(1)], [won(1)], TAIL],
+    ),
+    "a map that counts other items": (
+        "I15",
+        [HEAD, [asked(1, kind="map", items=2), sent(1)], [won(1, items=Items(3, 3))], TAIL],
+    ),
+    "a map that counts more than there are": (
+        "I15",
+        [HEAD, [asked(1, kind="map", items=2), sent(1)], [won(1, items=Items(2, 2, 1))], TAIL],
+    ),
+    "a recovery that counts more than there are": (
+        "I15",
+        [
+            HEAD,
+            [asked(1, kind="map", items=2)],
+            [m.ActionRecovered(1, output=OUTPUT, items=Items(2, 3)), *TAIL],
         ],
     ),
     # I09 no success after an abort

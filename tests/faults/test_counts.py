@@ -15,7 +15,7 @@ from millstream_events.codec import decode_frame
 from millstream_events.connect import connect
 
 LIMITS = tomllib.loads((Path(__file__).parent.parent / "limits.toml").read_text())
-CHILDREN = {"chain": 200, "fan": 2_000}
+CHILDREN = {"chain": 200, "fan": 2_000, "light_map": 20_000}
 
 
 class Spy:
@@ -31,7 +31,7 @@ class Spy:
         self.bytes += len(subject) + len(payload)
 
 
-@pytest.mark.parametrize("shape", ["chain", "fan"])
+@pytest.mark.parametrize("shape", CHILDREN)
 async def test_an_action_costs_no_more_than_its_limits(shape: str, tmp_path: Path) -> None:
     task = getattr(fault_flow, shape)
     async with parts(tmp_path) as rig:

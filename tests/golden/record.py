@@ -57,7 +57,7 @@ from millstream_events.fold import fold_entry  # noqa: E402
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
-from millstream_events.values import Blob, DeployedAs, Origin, TaskRef  # noqa: E402
+from millstream_events.values import Blob, DeployedAs, Items, Origin, TaskRef  # noqa: E402
 
 THIRD = "lo00-00000003-00000003"
 ARCHIVED = "lo00-00000004-00000004"
@@ -128,10 +128,13 @@ def _everything(log: LogBuilder) -> None:
         [m.TimerFired(8, 2, what="backoff", due_ms=50), sent(8, 2)],
         [lost(8, 2), again(8, 3, budget="system"), sent(8, 3)],
         [failed(8, 3), ended(8)],
+        [asked(9, kind="map", items=3), asked(10, kind="map", items=2), sent(9)],
+        [won(9, items=Items(3, 1, 1))],
+        [m.ActionRecovered(10, source_run=OTHER, output=OUTPUT, items=Items(2, 2))],
         [m.AttemptParked(0, 1, token=token(0))],
         [m.AttemptEvicted(0, 1, token=token(0), rss_bytes=5), sent(0, 1, 2)],
         [m.StreamItem(0, 1, token=token(0, 1, 2), index=0, item=OUTPUT)],
-        [m.DivergenceDetected(0, 1, expected=(child_name(1),), requested=child_name(9))],
+        [m.DivergenceDetected(0, 1, expected=(child_name(1),), requested=child_name(19))],
         [m.RunAnnotated(0, 2, entries=(("checkpoint", ""),), value=OUTPUT)],
         [m.RunAnnotated(0, entries=(("note", "n"),), who="me"), won(0, 1, 2), over()],
     )

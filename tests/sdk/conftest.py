@@ -19,6 +19,16 @@ from millstream._context import ActionContext, Call, TraceResult, current
 from millstream._failures import record_of
 from millstream._task import Task
 from millstream_events.ids import ROOT_ID, digest_of
+from millstream_events.map_items import (
+    CODEC_ITEMS,
+    CODEC_OUTCOMES,
+    ItemFailed,
+    ItemInputs,
+    ItemOutcome,
+    ItemsEnded,
+    decode_item_inputs,
+    encode_items,
+)
 from millstream_events.phases import Phase
 from millstream_events.reports import JournalEntry
 from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, TaskRef, Value
@@ -48,6 +58,8 @@ class Host:
         #: Called before a child runs; what it raises is the refusal of the call.
         self.gate: Callable[[Call], Any] | None = None
         self.contexts: list[ActionContext] = []
+        #: How a worker deals with the items of a map action; None: it runs all of them, fast.
+        self.worker: Callable[[ItemInputs, list[ItemOutcome]], ItemsEnded] | None = None
 
     def know(self, *environments: Any) -> "Host":
         for environment in environments:
@@ -157,6 +169,10 @@ class MemoryController:
         host = self._host
         task = host.tasks[call.task.name]
         action = next(host.ordinals)
+        if call.kind == "map":
+            ended = await self._items(task, call)
+            content = encode_items(ended)
+            return JournalEntry(call.id, action, Phase.SUCCEEDED, host.put(content, CODEC_OUTCOMES))
         try:
             args, kwargs = task.interface.decode_call(call.codec, call.content)
             result = await host.enter(
@@ -173,6 +189,25 @@ class MemoryController:
             return JournalEntry(call.id, action, Phase.FAILED, error=record_of(error))
         output = None if encoded is None else host.put(encoded[1], encoded[0])
         return JournalEntry(call.id, action, Phase.SUCCEEDED, output)
+
+    async def _items(self, task: Task[..., Any], call: Call) -> ItemsEnded:
+        assert call.content is not None
+        inputs = decode_item_inputs(call.content)
+        assert (call.codec, call.items) == (CODEC_ITEMS, len(inputs.contents))
+        outcomes: list[ItemOutcome] = []
+        for content in inputs.contents:
+            args, kwargs = task.interface.decode_call(inputs.codec, content)
+            try:
+                result = task.func(*args, **kwargs)
+                result = await result if asyncio.iscoroutine(result) else result
+                encoded = task.interface.encode_output(result)
+            except Exception as error:
+                outcomes.append(ItemFailed(record_of(error)))
+            else:
+                outcomes.append(None if encoded is None else encoded[1])
+        if self._host.worker is not None:
+            return self._host.worker(inputs, outcomes)
+        return ItemsEnded(tuple(outcomes), ran_ns=1000 * len(outcomes), slowest_ns=1000)
 
     async def sleep(self, action_id: bytes, due_ms: int) -> None:
         self._host.timers.append((action_id, due_ms))

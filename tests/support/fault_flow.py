@@ -99,3 +99,48 @@ async def mixed(n: int, seconds: float) -> int:
     mark(f"mixed-{n}")
     await asyncio.sleep(seconds)
     return await step(n) + await leaf(n)
+
+
+@env.task(retries=0)
+def item(n: int, seconds: float) -> int:
+    mark(f"item-{n}")
+    time.sleep(seconds)
+    return n * n
+
+
+@env.task
+async def long_map(width: int, seconds: float) -> int:
+    """Map over so many items that they share actions."""
+    mark("long-map")
+    total = 0
+    async for result in millstream.map.aio(item, range(width), [seconds] * width):
+        assert isinstance(result, int)
+        total += result
+    return total
+
+
+@env.task
+async def twice(n: int) -> int:
+    return 2 * n
+
+
+@env.task
+async def light_map(width: int, seconds: float) -> int:
+    """Map over items that cost nothing."""
+    del seconds
+    return len([result async for result in millstream.map.aio(twice, range(width))])
+
+
+@env.task(retries=0)
+def poisoned(n: int) -> int:
+    mark(f"poisoned-{n}")
+    if n == 700:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return n
+
+
+@env.task
+async def poisoned_map(width: int) -> list[int]:
+    """Map over items of which one kills its worker, again and again; return which failed."""
+    found = [result async for result in millstream.map.aio(poisoned, range(width))]
+    return [n for n, result in enumerate(found) if result != n]

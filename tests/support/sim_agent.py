@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 from sim_attempt import Attempt
-from sim_calls import cache_of, output_of, policy_of
+from sim_calls import cache_of, ended_items, items_of, output_of, policy_of
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import (
@@ -190,8 +190,9 @@ class SimAgent:
                 error = ErrorRecord("user", "ValueError", "no")
                 self.end(token, Failed(work.run, work.action, token, error, "w", 1, 2))
             else:
+                assert (work.kind == "map") == (items_of(work.id) > 0), work
                 won = Succeeded(work.run, work.action, token, output_of(work.id), "w", 1, 2)
-                self.end(token, won)
+                self.end(token, msgspec.structs.replace(won, items=ended_items(work.id)))
 
     def leave_behind(self, attempt: Attempt) -> None:
         """Save a checkpoint; a later attempt also says that it took another way."""
@@ -233,7 +234,7 @@ class SimAgent:
             work.action,
             token,
             call,
-            "task",
+            "map" if items_of(call) else "task",
             task,
             None,
             b"i",
@@ -241,12 +242,13 @@ class SimAgent:
             policy=policy_of(call),
             cache_key=cache_key,
             cache_mode=cache_mode,
+            items=items_of(call),
         )
         self.report(self.begin_here(work, start))
 
     def begin_here(self, above: Work, call: StartAction) -> StartAction:
         """Start some children before the leader hears of them, also such as exist already."""
-        if call.cache_key or not call.policy.idempotent or above.recovers:
+        if call.cache_key or not call.policy.idempotent or above.recovers or call.items:
             return call
         if self.world.rng.random() < 0.5:
             return call

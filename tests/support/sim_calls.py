@@ -5,12 +5,14 @@ import random
 from collections import deque
 from collections.abc import Iterable
 
+from millstream_events.ids import ROOT_ID
 from millstream_events.values import (
     CACHE_MODES,
     CACHE_SERIALIZED,
     Backoff,
     Blob,
     Inline,
+    Items,
     Policy,
     Value,
 )
@@ -40,6 +42,18 @@ def policy_of(call: bytes) -> Policy:
         queue="default" if call[3] % 3 == 0 else "",
         cache_max_age_ms=40 if call[4] % 4 == 0 else 0,
     )
+
+
+def items_of(call: bytes) -> int:
+    """Return of how many items a called action is; 0: it is no map. Never of a root."""
+    return 1 + call[3] % 4 if call != ROOT_ID and call[2] % 4 == 0 else 0
+
+
+def ended_items(call: bytes) -> Items | None:
+    """Return how the items of a called action end: some fail, some are left to the caller."""
+    total = items_of(call)
+    failed = min(total, call[4] % 3)
+    return Items(total, (total - failed) // 2, failed) if total else None
 
 
 def output_of(action: bytes) -> Value:

@@ -93,6 +93,7 @@ class Recoveries:
                 elif action.state != State.ABORTED:
                     assert action.state == State.RECOVERED, (self.seed, run, action)
                     assert action.output == source.outcomes[action.id].output
+                    assert action.items == (source.outcomes[action.id].items or action.items)
                 assert action.id not in reused or not action.dispatched_ns, (self.seed, run)
             assert not [id_ for of, id_ in self.executed if of == run and id_ in reused], self.seed
             again = [

@@ -50,6 +50,7 @@ _ACTION_COLUMNS: Final = (
     "parent",
     "task",
     "kind",
+    "items.ended",
     "phase",
     "cache",
     "started_at",
