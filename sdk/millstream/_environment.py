@@ -118,7 +118,8 @@ class TaskEnvironment(Environment):
         if cache and not isinstance(cast("object", cache), str | Cache):
             raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
         check_settings({"plugin_config": plugin_config})
-        self.cache = cache_from_request(cache)
+        #: As it was given; looked at when a task is declared with it.
+        self.cache: CacheRequest = cache
         self.reusable = reusable
         self.plugin_config = plugin_config
         self.queue = queue
@@ -174,7 +175,7 @@ class TaskEnvironment(Environment):
         """
         if any(task.parent_env is not None and task.parent_env() is not None for task in tasks):
             raise ValueError(
-                "Tasks cannot assigned to multiple environments: a task declared with "
+                "Tasks cannot assigned to multiple environments. A task declared with "
                 "`@env.task` stays in its own; name that one in `depends_on`"
             )
         images = {id(task.image): task.image for task in tasks}
@@ -302,7 +303,7 @@ class TaskEnvironment(Environment):
         check_settings(known)
         merged = TaskSettings(
             short_name=short_name or function.__name__,
-            cache=self.cache if cache is None else cache_from_request(cache),
+            cache=cache_from_request(self.cache if cache is None else cache),
             retries=retry_of(retries),
             timeout=timeout or 0,
             resources=resources or self.resources or Resources(),

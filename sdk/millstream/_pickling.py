@@ -127,6 +127,10 @@ else:
     _CloudPickler = cloudpickle.Pickler
 
 
+#: What cloudpickle puts in place of a file's name.
+_HIDDEN_FILE: Final = "<dynamic-code>"
+
+
 class _CodePickler(_CloudPickler):
     """cloudpickle, with the source of what is written in cells."""
 
@@ -146,9 +150,20 @@ class _CodePickler(_CloudPickler):
             if cell is not None:
                 self.met_main = True
                 name, source = cell if self._copies else (ANY_CELL, "")
-                _, parts = self.dispatch_table[types.CodeType](obj.replace(co_filename=name))
+                _, parts = self._parts_of(obj.replace(co_filename=name))
                 return restore_code, (source, parts)
+            return self._parts_of(obj)
         return super().reducer_override(obj)
+
+    def _parts_of(self, code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
+        """Return how cloudpickle rebuilds `code`, with the name of its file.
+
+        From 3.1.3 on cloudpickle leaves the name out; without it there are no lines in
+        tracebacks, and no source to make the task's identity of.
+        """
+        make, parts = self.dispatch_table[types.CodeType](code)
+        named = (code.co_filename if part == _HIDDEN_FILE else part for part in parts)
+        return make, tuple(named)
 
     def _cell_of(self, filename: str) -> Cell | None:
         if filename not in self._cells:

@@ -372,9 +372,12 @@ class AsyncTask(Task[P, R]):
         Raises:
             TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
         """
-        if _call.context_for_call(self.name) is None:
+        if _call.context_for_call(self.name) is not None:
+            return self.aio(*args, **kwargs)
+        try:
             return self.forward(*args, **kwargs)
-        return self.aio(*args, **kwargs)
+        except TypeError as error:  # Arguments that do not fit; the function runs later.
+            raise as_user_error(error) from error
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the function itself, without an action."""

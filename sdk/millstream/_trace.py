@@ -58,18 +58,18 @@ class _Step(NamedTuple):
     entry: JournalEntry | None
 
 
-def trace(function: Callable[P, R]) -> Callable[P, R]:
+def trace(func: Callable[P, R]) -> Callable[P, R]:
     """Record what a function, or a generator, gives; replay it in later attempts.
 
     Outside a task this is a plain call. Inside, the function must not call tasks (their
     `forward` is fine), and its parameters and result must be values that can travel.
     """
-    steps = _Steps(function)
-    plain = cast("Callable[P, Any]", function)
+    steps = _Steps(func)
+    plain = cast("Callable[P, Any]", func)
 
-    if inspect.isasyncgenfunction(function):
+    if inspect.isasyncgenfunction(func):
 
-        @functools.wraps(function)
+        @functools.wraps(func)
         def traced_async_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
             source = plain(*args, **kwargs)
@@ -77,9 +77,9 @@ def trace(function: Callable[P, R]) -> Callable[P, R]:
 
         return cast("Callable[P, R]", traced_async_generator)
 
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(func):
 
-        @functools.wraps(function)
+        @functools.wraps(func)
         def traced_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
             source = plain(*args, **kwargs)
@@ -87,9 +87,9 @@ def trace(function: Callable[P, R]) -> Callable[P, R]:
 
         return cast("Callable[P, R]", traced_generator)
 
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(func):
 
-        @functools.wraps(function)
+        @functools.wraps(func)
         async def traced_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
             if context is None:
@@ -98,7 +98,7 @@ def trace(function: Callable[P, R]) -> Callable[P, R]:
 
         return cast("Callable[P, R]", traced_coroutine)
 
-    @functools.wraps(function)
+    @functools.wraps(func)
     def traced(*args: P.args, **kwargs: P.kwargs) -> Any:
         context = current.get()
         if context is None:

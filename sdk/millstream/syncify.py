@@ -23,20 +23,23 @@ class Syncify:
     Takes functions, async generator functions, methods, class methods and static methods.
     """
 
-    def __init__(self, name: str = "millstream-syncify") -> None:
+    def __init__(self, name: str = "millstream_syncify") -> None:
         self.name = name
         self._loop = BackgroundLoop()
 
-    def __call__(self, func: Any) -> Any:
-        """Return `func` in two forms: plain, and `.aio`.
+    def __call__(self, obj: Any) -> Any:
+        """Return `obj` in two forms: plain, and `.aio`.
 
         Raises:
             TypeError: Neither a coroutine function nor an async generator function.
         """
-        inner = _function_of(func)
+        inner = _function_of(obj)
         if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
-            raise TypeError(f"syncify takes async functions and methods, not {func!r}")
-        return _Forms(func, self._loop)
+            raise TypeError(
+                f"Syncify can only be applied to async functions, async generators, async "
+                f"classmethods or staticmethods, not {obj!r}"
+            )
+        return _Forms(obj, self._loop)
 
 
 def _function_of(func: Any) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """Code that no file holds travels with its source, for tracebacks where it runs."""
 
+import io
 import linecache
 import subprocess
 import sys
@@ -75,7 +76,7 @@ def test_a_file_is_no_cell_and_a_long_cell_goes_without_its_source() -> None:
 
 def test_a_process_keeps_the_sources_of_the_latest_cells_only(cell: FunctionType) -> None:
     code = cell.__code__
-    _, parts = _pickling._CodePickler.dispatch_table[type(code)](code)
+    _, parts = _pickling._CodePickler(io.BytesIO(), copies=True)._parts_of(code)
     at = parts.index(NAME)
     names = [f"Cell In[{i}] (test)" for i in range(CELLS_MAX + 3)]
     for name in names:

@@ -205,7 +205,7 @@ def test_reuse_can_be_switched_off_as_in_flyte() -> None:
 def test_a_clone_has_the_settings_but_not_the_tasks() -> None:
     clone = env.clone_with("copy", cache="auto", env_vars={"C": "3"})
     assert (clone.name, clone.queue, clone.pool) == ("copy", "low", "cpu")
-    assert clone.cache.behavior == "auto"
+    assert clone.cache == "auto"
     assert clone.env_vars == {"C": "3"}
     assert clone.tasks == {}
     with pytest.raises(TypeError):
@@ -236,7 +236,7 @@ def test_only_plain_functions_become_tasks() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"retries": -1}, "retries"),
+        ({"retries": -1}, "RetryStrategy.count"),
         ({"timeout": -1}, "Timeout"),
         ({"cache": "sometimes"}, "cache"),
         ({"max_inline_io_bytes": 0}, "max_inline_io_bytes"),
