@@ -67,7 +67,7 @@ class TaskLogger(logging.Logger):
         return self._own or level_of(_setting(self._variable), self._default)
 
     @level.setter
-    def level(self, level: int) -> None:
+    def level(self, level: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
         self._own = level
 
     def getEffectiveLevel(self) -> int:  # noqa: N802 - the standard library's name

@@ -155,7 +155,7 @@ def literal_to_enum(literal_type: Any) -> Any:
     return enum.Enum("LiteralEnum", {value.upper(): value for value in values})
 
 
-def extract_return_annotation(return_annotation: object) -> dict[str, Any]:
+def extract_return_annotation(return_annotation: Any) -> dict[str, Any]:
     """Return the outputs that a return annotation means, by name.
 
     Raises:
@@ -172,22 +172,22 @@ def extract_return_annotation(return_annotation: object) -> dict[str, Any]:
             )
         if Ellipsis in args:
             raise TypeError("Variable length tuples are not supported as return types.")
-    if isinstance(return_annotation, tuple) and len(return_annotation) == 1:
+    outputs = outputs_of(return_annotation)
+    if isinstance(return_annotation, tuple) and len(outputs) == 1:
         raise TypeError("Please don't use a tuple if you're just returning one thing.")
-    return outputs_of(return_annotation)
+    return outputs
 
 
-def outputs_of(annotation: object) -> dict[str, Any]:
+def outputs_of(annotation: Any) -> dict[str, Any]:
     """Return the outputs that a return annotation means: `tuple[A, B]` is `o0` and `o1`."""
     if annotation is None or annotation in (type(None), inspect.Parameter.empty):
         return {}
     if is_named_tuple(annotation):
-        named = cast("Any", annotation)
-        hints = typing.get_type_hints(named, include_extras=True)
-        return {name: hints.get(name, Any) for name in named._fields}
-    args = typing.get_args(annotation)
-    if isinstance(annotation, tuple):
-        args = cast("tuple[Any, ...]", annotation)
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return {name: hints.get(name, Any) for name in annotation._fields}
+    args: tuple[Any, ...] = typing.get_args(annotation)
+    if isinstance(cast("object", annotation), tuple):
+        args = annotation
     elif typing.get_origin(annotation) is not tuple or not args or args[-1] is Ellipsis:
         return {"o0": as_shown(annotation)}
     return {f"o{index}": as_shown(each) for index, each in enumerate(args)}
