@@ -325,5 +325,13 @@ class TaskEnvironment(Environment):
         )
         return (Documentation(docs) if isinstance(docs, str) else docs), merged
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled with a task that travels by value: its siblings stay behind.
+
+        What they close over is no business of its worker, and may be what cannot be pickled.
+        """
+        named = {name: task for name, task in self._tasks.items() if task.by_name}
+        return {**vars(self), "_tasks": named}
+
     def __repr__(self) -> str:
         return f"<TaskEnvironment {self.name}, {len(self._tasks)} tasks>"

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import GenericAlias
 from typing import Any, Final, Union, cast
 
+from millstream._annotations import resolved_annotations
 from millstream._values import (
     CODEC_MSGPACK,
     codec_name,
@@ -100,16 +101,8 @@ class Interface:
         func = inspect.unwrap(self.func)
         while isinstance(func, functools.partial):
             func = func.func
-        code = getattr(func, "__code__", None)
-        cells = getattr(func, "__closure__", None) or ()
-        local: dict[str, object] = {}
-        for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
-            try:
-                local[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
-                continue
         try:
-            found = typing.get_type_hints(func, localns=local, include_extras=True)
+            found = resolved_annotations(func)
         except (NameError, TypeError, SyntaxError, AttributeError) as exc:
             raise RuntimeDataValidationError(
                 "annotations",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import cloudpickle
 
+from millstream._annotations import resolved_annotations
 from millstream._cells import ANY_CELL, Cell, cell_of, restore_code
 from millstream.errors import BaseRuntimeError
 
@@ -127,6 +128,8 @@ else:
     _CloudPickler = cloudpickle.Pickler
 
 
+#: Attribute of a function that is made again where its pickle is read: `(itself, maker, args)`.
+MADE_AGAIN: Final = "__millstream_made_again__"
 #: What cloudpickle puts in place of a file's name.
 _HIDDEN_FILE: Final = "<dynamic-code>"
 
@@ -153,7 +156,14 @@ class _CodePickler(_CloudPickler):
                 _, parts = self._parts_of(obj.replace(co_filename=name))
                 return restore_code, (source, parts)
             return self._parts_of(obj)
-        return super().reducer_override(obj)
+        reduced: Any = super().reducer_override(obj)
+        if isinstance(obj, types.FunctionType) and isinstance(reduced, tuple):
+            _resolve(obj, cast("tuple[Any, ...]", reduced))
+            made: Any = obj.__dict__.get(MADE_AGAIN)
+            # `functools.wraps` copies the attribute to a function around this one.
+            if made is not None and made[0] is obj:
+                return made[1:]
+        return reduced
 
     def _parts_of(self, code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
         """Return how cloudpickle rebuilds `code`, with the name of its file.
@@ -169,6 +179,22 @@ class _CodePickler(_CloudPickler):
         if filename not in self._cells:
             self._cells[filename] = cell_of(filename)
         return self._cells[filename]
+
+
+def _resolve(function: types.FunctionType, reduced: tuple[Any, ...]) -> None:
+    """Put classes in place of annotations that are written as text (PEP 563).
+
+    Only the globals that the code uses travel with a function; its annotations name others.
+    """
+    if not any(isinstance(each, str) for each in function.__annotations__.values()):
+        return
+    try:
+        found = resolved_annotations(function)
+    # What a name stands for is the user's code. The text remains, and is an error when it is used.
+    except Exception:  # noqa: BLE001
+        return
+    _, attributes = reduced[2]
+    attributes["__annotations__"] = found
 
 
 class _Pickler(_CodePickler):

@@ -2,9 +2,12 @@
 
 import importlib
 
+import pytest
+
 from millstream import io
 
 
-def test_hashing_streams_are_where_flyte_programs_look_for_them() -> None:
-    found = importlib.import_module("millstream.io._hashing_io")
-    assert all(getattr(found, name) is getattr(io, name) for name in found.__all__)
+@pytest.mark.parametrize("name", ["_dataframe", "_dir", "_file", "_hashing_io"])
+def test_a_name_is_where_flyte_programs_look_for_it(name: str) -> None:
+    found = importlib.import_module(f"millstream.io.{name}")
+    assert all(getattr(found, each) is getattr(io, each) for each in found.__all__)

@@ -184,9 +184,7 @@ def test_types_that_need_no_transformer_have_the_names_of_flyte() -> None:
 
 def test_an_assertion_says_what_it_got_in_the_words_of_flyte() -> None:
     transformer: TypeTransformer[Any] = TypeTransformer("any", int)
-    with pytest.raises(
-        TypeTransformerFailedError, match="Expected value of type <class"
-    ):
+    with pytest.raises(TypeTransformerFailedError, match="Expected value of type <class"):
         transformer.assert_type(int, "a")
     with pytest.raises(TypeTransformerFailedError, match="is not of container type"):
         transformer.assert_type(list[int], 1)  # type: ignore[arg-type]  # wrong on purpose
