@@ -19,7 +19,7 @@ from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
 from millstream._stream import StreamTask, gathering
-from millstream._task import AsyncTask, SyncTask, Task, check_resolver, tuple_of
+from millstream._task import UNEXPECTED, AsyncTask, SyncTask, Task, check_resolver, tuple_of
 from millstream._unsupported import NotYetSupportedError, check_settings
 
 P = ParamSpec("P")
@@ -248,7 +248,7 @@ class TaskEnvironment(Environment):
         """
         for each in settings:
             if each not in _OF_TASK:
-                raise TypeError(unknown_name("a task has no setting", each, _OF_TASK))
+                raise TypeError(unknown_name(f"task() {UNEXPECTED}", each, _OF_TASK))
         if self.reusable is not None:
             if settings.get("pod_template") is not None:
                 raise ValueError("Cannot set pod_template when environment is reusable.")
@@ -259,7 +259,7 @@ class TaskEnvironment(Environment):
         return lambda later: self._declare(later, settings)
 
     def _declare(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> Task[..., Any]:
-        what: object = function
+        what: object = function.__func__ if isinstance(function, staticmethod) else function
         if isinstance(what, Task):
             raise TypeError(f"{what.name} is a task already")
         if not isinstance(what, FunctionType):

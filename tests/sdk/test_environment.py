@@ -257,3 +257,13 @@ def test_a_long_description_is_cut() -> None:
     description = TaskEnvironment("e", description="x" * 300).description
     assert description is not None
     assert (len(description), description[-8:]) == (255, "...(tr.)")
+
+
+def test_a_static_method_may_be_a_task() -> None:
+    class Sums:
+        @env.task  # type: ignore[arg-type]  # Flyte takes them too
+        @staticmethod
+        def plus_one(x: int) -> int:
+            return x + 1
+
+    assert Sums.plus_one(1) == 2

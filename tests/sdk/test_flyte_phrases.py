@@ -69,6 +69,8 @@ SECOND = timedelta(seconds=1)
         (lambda: millstream.RetryStrategy(-1), ValueError,
          "RetryStrategy.count must be greater than or equal to 0, got -1"),
         (lambda: declared(retries="x"), ValueError, "retries must be an int (a retry count) or a"),
+        (lambda: declared(nope=3), TypeError, "got an unexpected keyword argument 'nope'"),
+        (lambda: one.override(nope=3), TypeError, "got an unexpected keyword argument 'nope'"),
         (lambda: declared(service_account=3), TypeError,
          "Expected service_account to be of type str, got <class 'int'>"),
         (lambda: one.override(plugin_config=object()), ValueError,
