@@ -157,8 +157,8 @@ class _CodePickler(_CloudPickler):
                 return restore_code, (source, parts)
             return self._parts_of(obj)
         reduced: Any = super().reducer_override(obj)
-        if isinstance(obj, types.FunctionType) and isinstance(reduced, tuple):
-            _resolve(obj, cast("tuple[Any, ...]", reduced))
+        if isinstance(obj, types.FunctionType) and reduced is not NotImplemented:
+            _resolve(obj, reduced)
             made: Any = obj.__dict__.get(MADE_AGAIN)
             # `functools.wraps` copies the attribute to a function around this one.
             if made is not None and made[0] is obj:
