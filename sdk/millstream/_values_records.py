@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, Union, cast
 
 import msgspec
 
-from millstream._values_describe import is_named_tuple
+from millstream._values_describe import is_named_tuple, is_typed_dict
 from millstream._values_dynamic import DYNAMIC, LenientShape
 from millstream._values_shapes import Mismatch, Shape, from_pickle, to_pickle
 from millstream._values_sink import Sink
@@ -416,7 +416,7 @@ def record_shape(cls: type, args: tuple[object, ...], shape_of: ShapeOf) -> Shap
 
     What says so must be the class's own: a subclass may have added state that is no field.
     """
-    if typing.is_typeddict(cls):
+    if is_typed_dict(cls):
         return TypedDictShape(cls, shape_of)
     if "__pydantic_fields__" in cls.__dict__ and hasattr(cls, "model_validate"):
         return model_shape(cls, shape_of)
