@@ -48,6 +48,8 @@ class Host:
         #: Called before a child runs; what it raises is the refusal of the call.
         self.gate: Callable[[Call], Any] | None = None
         self.contexts: list[ActionContext] = []
+        #: `remote`: as on a cluster.
+        self.mode = "local"
 
     def know(self, *environments: Any) -> "Host":
         for environment in environments:
@@ -99,7 +101,7 @@ class Host:
             context={"who": "me"},
             run_context={"who": "me"},
             run_started_ms=1_700_000_000_000,
-            mode="local",
+            mode=self.mode,
             controller=MemoryController(self, path, dict(journal), journal),
             loop=asyncio.get_running_loop(),
         )

@@ -15,6 +15,7 @@ from millstream._accessor import ctx
 from millstream._context import current
 from millstream._environment import TaskEnvironment
 from millstream._group import group
+from millstream._live_tasks import live_task
 from millstream._task import Task
 from millstream._trace import trace
 from millstream.errors import (
@@ -257,6 +258,7 @@ async def test_a_child_that_no_name_leads_to_is_sent_as_a_pickle_once(host: Any)
     async def main() -> list[int]:
         return await asyncio.gather(*(triple(number) for number in range(5)))
 
+    host.mode = "remote"
     assert await host.know(local).attempt(main) == [0, 3, 6, 9, 12]
     (digest,) = host.blobs
     assert {call.task.pickled for call in host.calls} == {digest}
@@ -264,6 +266,21 @@ async def test_a_child_that_no_name_leads_to_is_sent_as_a_pickle_once(host: Any)
     loaded = pickle.loads(host.blobs[digest])
     assert loaded.name == "local.triple"
     assert await loaded.forward(2) == 6
+
+
+async def test_local_mode_sends_a_token_of_such_a_child_and_no_pickle(host: Any) -> None:
+    local = TaskEnvironment("local")
+
+    @local.task
+    async def triple(a: int) -> int:
+        return a * 3
+
+    async def main() -> list[int]:
+        return [await triple(1), await triple(2)]
+
+    assert await host.know(local).attempt(main) == [3, 6]
+    assert not host.blobs
+    assert {live_task(call.task.pickled) for call in host.calls} == {triple}
 
 
 # ------------------------------------------------------------------ sync and async together
