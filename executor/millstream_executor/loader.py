@@ -19,8 +19,10 @@ import msgspec
 
 from millstream._bundle import MANIFEST, Manifest
 from millstream._image_use import adopt
+from millstream._live_tasks import live_task
 from millstream._pickling import load as load_pickled
 from millstream.errors import ModuleLoadError
+from millstream_events.ids import Digest
 from millstream_events.values import ErrorRecord, TaskRef
 
 SCRIPT_MODULE: Final = "__mp_main__"
@@ -123,7 +125,7 @@ class TaskLoader:
     def has(self, ref: TaskRef) -> bool:
         """Say whether the task is loaded already, so that `load` needs no pickle of it."""
         key = (ref.module, ref.qualname, ref.pickled or b"")
-        return not self._in_place and key in self._loaded
+        return self._in_place or key in self._loaded
 
     def load(self, ref: TaskRef, pickled: bytes | None = None) -> Any:
         """Return the task object that `ref` names.
@@ -144,6 +146,8 @@ class TaskLoader:
     def _find(self, ref: TaskRef, pickled: bytes | None) -> Any:
         if pickled is not None:
             return _unpickle(ref.name, pickled)
+        if self._in_place and ref.pickled is not None:
+            return _live(ref.name, ref.pickled)
         if self._in_place and ref.module in sys.modules:
             module = sys.modules[ref.module]
         elif ref.module in ("__main__", SCRIPT_MODULE):
@@ -284,6 +288,13 @@ def _import(name: str) -> types.ModuleType:
     except BaseException as exc:
         # Also SystemExit: an import must not end the process that serves others.
         raise _failure(name, exc) from exc
+
+
+def _live(name: str, token: Digest) -> Any:
+    task = live_task(token)
+    if task is None:
+        raise TaskLoadError(name, "nothing in this process holds the task any more")
+    return task
 
 
 def _unpickle(name: str, content: bytes) -> Any:

@@ -57,6 +57,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "shell": _NO_CONTAINERS,
         "webhooks": _NO_APPS,
     },
+    "models": {
+        "CLUSTERED_WORKER_ENV": _NO_TRAINING,
+        "is_clustered_worker_env": _NO_TRAINING,
+    },
     "types": {
         "guess_interface": "`task.interface.annotations` says what a task takes and returns",
         "literal_string_repr": "`run.inputs()` and `run.outputs()` give values; use repr()",

@@ -18,7 +18,10 @@ from millstream_events.ids import action_name
 
 
 class TaskContext:
-    """The attempt that is running. Outside of a task it is falsy, and every field is None."""
+    """The attempt that is running.
+
+    Outside of a task it is falsy, and every field is None but `attempt_number`, which is 0.
+    """
 
     def __init__(self, context: ActionContext | None) -> None:
         self._context = context
@@ -28,7 +31,7 @@ class TaskContext:
 
     def __repr__(self) -> str:
         if self._context is None:
-            return "<no task>"
+            return "NullTaskContext()"
         return f"<task {self._context.task.name} {self._context.run} {self.action}>"
 
     def __getitem__(self, key: str) -> Any:
@@ -71,9 +74,9 @@ class TaskContext:
         return f"{context.wide.key_run or context.run}-{context.action_id.hex()}"
 
     @property
-    def attempt_number(self) -> int | None:
-        """0-based, as in Flyte: the first retry has number 1."""
-        return None if self._context is None else self._context.attempt - 1
+    def attempt_number(self) -> int:
+        """0-based, as in Flyte: the first retry has number 1. 0 outside of a task too."""
+        return 0 if self._context is None else self._context.attempt - 1
 
     @property
     def run_start_time(self) -> datetime | None:

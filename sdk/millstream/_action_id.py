@@ -50,6 +50,23 @@ class ActionID:
         return text if salt is None else f"{text}-{salt}"
 
 
+class CallCounter:
+    """Numbers identical calls: the `task_call_seq` of `ActionID.new_sub_action_from`."""
+
+    __slots__ = ("_counts",)
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def next(self, call_key: str) -> int:
+        """Return 1 for the first call with this key, 2 for the second, and so on."""
+        count = self._counts[call_key] = self._counts.get(call_key, 0) + 1
+        return count
+
+    def __repr__(self) -> str:
+        return f"CallCounter({self._counts})"
+
+
 @dataclass(frozen=True)
 class GroupData:
     """The group around the current code."""
@@ -72,7 +89,7 @@ class CodeBundle:
 
     def __post_init__(self) -> None:
         if self.tgz is None and self.pkl is None:
-            raise ValueError("a code bundle has a tgz or a pkl")
+            raise ValueError("Either tgz or pkl must be provided: a bundle is one of them")
 
     def with_downloaded_path(self, path: Path) -> "CodeBundle":
         """Return the same bundle, unpacked at `path`."""

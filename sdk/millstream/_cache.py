@@ -144,7 +144,7 @@ class Cache:
         behavior = _ALIASES.get(behavior, behavior) if isinstance(behavior, str) else behavior
         if behavior not in _BEHAVIORS:
             raise ValueError(
-                f"Invalid cache behavior {self.behavior!r}: one of {list(_BEHAVIORS)}, "
+                f"Invalid cache behavior: {self.behavior!r}. Must be one of {list(_BEHAVIORS)}, "
                 f"or an alias of one: {sorted(_ALIASES)}"
             )
         object.__setattr__(self, "behavior", behavior)
@@ -159,7 +159,9 @@ class Cache:
             policies = list(cast("Iterable[CachePolicy]", policies))
         object.__setattr__(self, "policies", policies)
         if not policies and self.version_override is None:
-            raise ValueError("Cache(policies=[]) leaves no version: name a cache policy")
+            raise ValueError(
+                "Cache(policies=[]) leaves no version: at least one cache policy needs to be set"
+            )
 
     def is_enabled(self) -> bool:
         """Say whether results are stored."""
@@ -188,7 +190,9 @@ class Cache:
         if self.version_override is not None:
             return self.version_override
         if params is None:
-            raise ValueError("without a version_override, a version is made of VersionParameters")
+            raise ValueError(
+                "Version parameters must be provided when version_override is not set."
+            )
         bundle = params.code_bundle
         if isinstance(bundle, PickledBundle) and bundle.pkl is not None:
             return bundle.computed_version
@@ -198,7 +202,9 @@ class Cache:
                 parts.append(policy.get_version(self.salt, params).encode())
             # A policy is the user's code.
             except Exception as exc:
-                raise ValueError(f"cache policy {policy!r} gave no version: {exc}") from exc
+                raise ValueError(
+                    f"Failed to generate version for cache policy {policy!r}: {exc}"
+                ) from exc
         return hash_bytes(parts, size=_KEY_BYTES).hex()
 
 
@@ -212,10 +218,10 @@ def _age_of(age: object) -> dt.timedelta | None:
     if age is None:
         return None
     if isinstance(age, bool) or not isinstance(age, int | dt.timedelta):
-        raise TypeError(f"Cache(max_age=...) takes whole seconds or a timedelta, not {age!r}")
+        raise TypeError(f"max_age must be an int (seconds), timedelta, or None, got {age!r}")
     time = dt.timedelta(seconds=age) if isinstance(age, int) else age
     if time < dt.timedelta(0):
-        raise ValueError(f"Cache(max_age={age!r}) must be nonnegative")
+        raise ValueError(f"max_age must be nonnegative, got {age!r}")
     return time
 
 

@@ -25,6 +25,7 @@ from millstream._handing_on import handed_on
 from millstream._image_use import Plan
 from millstream._interface import Interface
 from millstream._link import Link
+from millstream._live_tasks import live_token
 from millstream._values import inputs_hash
 from millstream._values_sink import Sink, finish
 from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
@@ -276,6 +277,8 @@ async def _with_code(context: ActionContext, request: Request) -> TaskRef:
     task = request.callee
     if task.by_name:
         return _deployed_like(context, request.task)
+    if context.mode == "local":
+        return msgspec.structs.replace(request.task, module="", pickled=live_token(task))
     storing = _stored_code.get(task)
     if storing is None or storing.get_loop() is not context.loop or _failed(storing):
         storing = context.loop.create_task(_store_code(context, task))

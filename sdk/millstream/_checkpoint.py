@@ -217,7 +217,7 @@ def _pack(data: Path | str | bytes) -> Saved:
         return Saved(data, packed=False)
     source = Path(data)
     if not source.exists():
-        raise FileNotFoundError(f"there is nothing to save at {source}")
+        raise FileNotFoundError(f"Checkpoint source path does not exist: {source}")
     if not source.is_dir():
         return Saved(source.read_bytes(), packed=False)
     content = io.BytesIO()

@@ -19,7 +19,7 @@ from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
 from millstream._stream import StreamTask, gathering
-from millstream._task import AsyncTask, SyncTask, Task, check_resolver, tuple_of
+from millstream._task import UNEXPECTED, AsyncTask, SyncTask, Task, check_resolver, tuple_of
 from millstream._unsupported import NotYetSupportedError, check_settings
 
 P = ParamSpec("P")
@@ -118,7 +118,8 @@ class TaskEnvironment(Environment):
         if cache and not isinstance(cast("object", cache), str | Cache):
             raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
         check_settings({"plugin_config": plugin_config})
-        self.cache = cache_from_request(cache)
+        #: As it was given; looked at when a task is declared with it.
+        self.cache: CacheRequest = cache
         self.reusable = reusable
         self.plugin_config = plugin_config
         self.queue = queue
@@ -174,7 +175,7 @@ class TaskEnvironment(Environment):
         """
         if any(task.parent_env is not None and task.parent_env() is not None for task in tasks):
             raise ValueError(
-                "Tasks cannot assigned to multiple environments: a task declared with "
+                "Tasks cannot assigned to multiple environments. A task declared with "
                 "`@env.task` stays in its own; name that one in `depends_on`"
             )
         images = {id(task.image): task.image for task in tasks}
@@ -247,7 +248,7 @@ class TaskEnvironment(Environment):
         """
         for each in settings:
             if each not in _OF_TASK:
-                raise TypeError(unknown_name("a task has no setting", each, _OF_TASK))
+                raise TypeError(unknown_name(f"task() {UNEXPECTED}", each, _OF_TASK))
         if self.reusable is not None:
             if settings.get("pod_template") is not None:
                 raise ValueError("Cannot set pod_template when environment is reusable.")
@@ -258,7 +259,7 @@ class TaskEnvironment(Environment):
         return lambda later: self._declare(later, settings)
 
     def _declare(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> Task[..., Any]:
-        what: object = function
+        what: object = function.__func__ if isinstance(function, staticmethod) else function
         if isinstance(what, Task):
             raise TypeError(f"{what.name} is a task already")
         if not isinstance(what, FunctionType):
@@ -302,7 +303,7 @@ class TaskEnvironment(Environment):
         check_settings(known)
         merged = TaskSettings(
             short_name=short_name or function.__name__,
-            cache=self.cache if cache is None else cache_from_request(cache),
+            cache=cache_from_request(self.cache if cache is None else cache),
             retries=retry_of(retries),
             timeout=timeout or 0,
             resources=resources or self.resources or Resources(),
@@ -323,6 +324,14 @@ class TaskEnvironment(Environment):
             triggers=tuple_of(known.get("triggers")),
         )
         return (Documentation(docs) if isinstance(docs, str) else docs), merged
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled with a task that travels by value: its siblings stay behind.
+
+        What they close over is no business of its worker, and may be what cannot be pickled.
+        """
+        named = {name: task for name, task in self._tasks.items() if task.by_name}
+        return {**vars(self), "_tasks": named}
 
     def __repr__(self) -> str:
         return f"<TaskEnvironment {self.name}, {len(self._tasks)} tasks>"

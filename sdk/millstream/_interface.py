@@ -12,9 +12,10 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from types import GenericAlias
 from typing import Any, Final, Union, cast
 
-from millstream._interface_schema import schema_of
+from millstream._annotations import resolved_annotations
 from millstream._values import (
     CODEC_MSGPACK,
     codec_name,
@@ -47,18 +48,6 @@ _DIGEST_BYTES: Final = 16
 #: What a function's own signature holds.
 Args = tuple[object, ...]
 Kwargs = dict[str, object]
-
-
-def _is_single_tuple(hint: object) -> bool:
-    """Say whether `hint` is a tuple of one output, `tuple[A]` or a NamedTuple of one field."""
-    args = typing.get_args(hint)
-    is_fixed = typing.get_origin(hint) is tuple and bool(args) and args[-1] is not Ellipsis
-    return is_fixed or is_named_tuple(hint)
-
-
-def _shown(hint: object) -> str:
-    is_plain = isinstance(hint, type) and typing.get_origin(hint) is None
-    return cast("type", hint).__name__ if is_plain else str(hint)
 
 
 class Interface:
@@ -112,16 +101,8 @@ class Interface:
         func = inspect.unwrap(self.func)
         while isinstance(func, functools.partial):
             func = func.func
-        code = getattr(func, "__code__", None)
-        cells = getattr(func, "__closure__", None) or ()
-        local: dict[str, object] = {}
-        for name, cell in zip(getattr(code, "co_freevars", ()), cells, strict=False):
-            try:
-                local[name] = cell.cell_contents
-            except ValueError:  # not assigned yet
-                continue
         try:
-            return typing.get_type_hints(func, localns=local, include_extras=True)
+            found = resolved_annotations(func)
         except (NameError, TypeError, SyntaxError, AttributeError) as exc:
             raise RuntimeDataValidationError(
                 "annotations",
@@ -129,6 +110,10 @@ class Interface:
                 f"{type(exc).__name__}: {exc}",
                 self.name,
             ) from exc
+        if isinstance(found.get("return"), tuple):
+            # `-> (A, B)` is an older way to write `-> tuple[A, B]`.
+            found["return"] = GenericAlias(tuple, found["return"])
+        return found
 
     @functools.cached_property
     def _shapes(self) -> tuple[tuple[str, type | None, Shape], ...]:
@@ -170,73 +155,6 @@ class Interface:
         if typing.get_origin(hint) is tuple and args and args[-1] is not Ellipsis:
             return tuple(f"o{index}" for index in range(len(args)))
         return ("o0",)
-
-    # -------------------------------------------------------------- as Flyte shows it
-
-    @functools.cached_property
-    def inputs(self) -> dict[str, tuple[Any, Any]]:
-        """Annotation and default of every parameter; `inspect.Parameter.empty` for none."""
-        return {
-            each.name: (self.annotations.get(each.name, _EMPTY), each.default)
-            for each in self._parameters
-        }
-
-    @functools.cached_property
-    def outputs(self) -> dict[str, Any]:
-        """Annotation of every output, by its name."""
-        hint = self.annotations.get("return")
-        if self.output_names in ((), ("o0",)) and not _is_single_tuple(hint):
-            return dict.fromkeys(self.output_names, hint)
-        if is_named_tuple(hint):
-            fields = typing.get_type_hints(hint)
-            return {name: fields.get(name, Any) for name in self.output_names}
-        return dict(zip(self.output_names, typing.get_args(hint), strict=True))
-
-    def has_outputs(self) -> bool:
-        """Say whether the function declares a result."""
-        return bool(self.output_names)
-
-    def required_inputs(self) -> list[str]:
-        """Return the names of the parameters without a default."""
-        return [name for name, (_, default) in self.inputs.items() if default is _EMPTY]
-
-    def num_required_inputs(self) -> int:
-        """Return how many parameters have no default."""
-        return len(self.required_inputs())
-
-    def get_input_types(self) -> dict[str, Any]:
-        """Return the annotation of every parameter."""
-        return {name: hint for name, (hint, _) in self.inputs.items()}
-
-    def convert_to_kwargs(self, *args: object, **kwargs: object) -> Kwargs:
-        """Return a call with all of its arguments by name; defaults are not added.
-
-        Raises:
-            RuntimeDataValidationError: More arguments than parameters.
-        """
-        if len(args) > len(self.names) or len({*self.names[: len(args)], *kwargs}) > len(
-            self.names
-        ):
-            raise self._refusal(
-                "Too many positional arguments",
-                f"at most {len(self.names)}",
-                str(len(args) + len(kwargs)),
-            )
-        return {**kwargs, **dict(zip(self.names, args, strict=False))}
-
-    @property
-    def json_schema(self) -> dict[str, Any]:
-        """The parameters as a JSON schema."""
-        return schema_of(self.inputs)
-
-    def __repr__(self) -> str:
-        inputs = [
-            f"{name}: {_shown(hint)}" + ("" if default is _EMPTY else f" = {default}")
-            for name, (hint, default) in self.inputs.items()
-        ]
-        outputs = ", ".join(f"{name}: {_shown(hint)}" for name, hint in self.outputs.items())
-        several = f"({outputs})" if len(self.outputs) > 1 else outputs
-        return f"({', '.join(inputs)})" + (f" -> {several}" if several else "") + ":"
 
     @functools.cached_property
     def digest(self) -> bytes:
@@ -280,6 +198,7 @@ class Interface:
                 f"{len(args)}: {list(self.names)}",
             )
         bound: Kwargs = {}
+        missing: list[str] = []
         for name in self.names:
             if name in given:
                 bound[name] = given[name]
@@ -290,7 +209,10 @@ class Interface:
             elif name in self.defaults:
                 bound[name] = self.defaults[name]
             else:
-                raise self._refusal(name, "a value", "none")
+                missing.append(name)
+        if missing:
+            where = f"Missing required inputs: {', '.join(missing)}"
+            raise self._refusal(where, "a value", "none")
         return bound
 
     def _refusal(self, where: str, expected: str, got: str) -> RuntimeDataValidationError:
@@ -413,7 +335,9 @@ class Interface:
             if value is None:
                 return None
             raise self._refusal(
-                "result", "None, since the function has no return annotation", type(value).__name__
+                "result",
+                "None, since the function has no return annotation",
+                f"{type(value).__name__} (did you miss a return type annotation?)",
             )
         sink = Sink() if sink is None else sink
         plain = value

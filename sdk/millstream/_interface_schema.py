@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, Union, cast
 
-from millstream._values_describe import is_named_tuple
+from millstream._values_describe import is_named_tuple, is_typed_dict
 
 Schema = dict[str, Any]
 
@@ -90,7 +90,7 @@ def _union(arms: tuple[Any, ...]) -> Schema:
 
 def _record(hint: Any) -> Schema | None:
     """Return what pydantic says of a class with fields; None: it is no such class."""
-    if typing.is_typeddict(hint) or is_named_tuple(hint):
+    if is_typed_dict(hint) or is_named_tuple(hint):
         required: list[str] = sorted(
             getattr(hint, "__required_keys__", ()) or getattr(hint, "_fields", ())
         )

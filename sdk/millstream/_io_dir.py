@@ -267,8 +267,8 @@ class Dir(BaseModel, Generic[T]):
         """
         if not is_remote(self.path) and (not local_path or str(local_path) == self.path):
             return self.path
-        target = scratch_path(name_of(self.path)) if local_path is None else Path(local_path)
-        get_tree(self.path, target)
+        target = scratch_path(name_of(self.path)) if local_path is None else local_path
+        get_tree(self.path, Path(target))
         return str(target)
 
 

@@ -23,24 +23,37 @@ CONTEXT_KEY: Final = "millstream.raw_data_path"
 _FILE_SCHEME: Final = "file"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass
 class PathRewrite:
-    """A prefix of paths, and what stands for it in this place."""
+    """Paths that begin with one prefix are to begin with another.
+
+    Raises:
+        ValueError: An empty prefix, or twice the same.
+    """
 
     old_prefix: str
     new_prefix: str
 
+    def __post_init__(self) -> None:
+        if not self.old_prefix or not self.new_prefix:
+            raise ValueError("Both old_prefix and new_prefix must be non-empty strings.")
+        if self.old_prefix == self.new_prefix:
+            raise ValueError("old_prefix and new_prefix must be different.")
+
     @classmethod
     def from_str(cls, pattern: str) -> "PathRewrite":
-        """Return what `old->new` means.
+        """Return what `old->new` says.
 
         Raises:
-            ValueError: There is not exactly one arrow.
+            ValueError: Another form.
         """
         parts = pattern.split("->")
         if len(parts) != 2:
-            raise ValueError(f"a path rewrite is written 'old_prefix->new_prefix', not {pattern!r}")
-        return cls(old_prefix=parts[0], new_prefix=parts[1])
+            raise ValueError(
+                f"Invalid path rewrite pattern: {pattern}. "
+                f"Expected format 'old_prefix->new_prefix'."
+            )
+        return cls(*parts)
 
     def __repr__(self) -> str:
         return f"{self.old_prefix}->{self.new_prefix}"

@@ -54,13 +54,24 @@ class TaskLogger(logging.Logger):
     """A logger whose level is the running attempt's own, unless it was set by hand."""
 
     def __init__(self, name: str, variable: str, default: int) -> None:
-        super().__init__(name)
         self._variable = variable
         self._default = default
+        #: Set by hand; 0: not.
+        self._own = 0
+        super().__init__(name)
+
+    @property
+    def level(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """The level that counts now."""
+        return self._own or level_of(_setting(self._variable), self._default)
+
+    @level.setter
+    def level(self, level: int) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        self._own = level
 
     def getEffectiveLevel(self) -> int:  # noqa: N802 - the standard library's name
         """Return the level that counts now."""
-        return self.level or level_of(_setting(self._variable), self._default)
+        return self.level
 
     def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the standard library's name
         """Say whether a line of this level is written; never answered from a cache."""

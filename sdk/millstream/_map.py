@@ -40,8 +40,8 @@ class Mapper:
     @overload
     def __call__(
         self,
-        task: MappedAsync[R],
-        *iterables: Iterable[Any],
+        func: MappedAsync[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
@@ -50,8 +50,8 @@ class Mapper:
     @overload
     def __call__(
         self,
-        task: MappedAsync[R],
-        *iterables: Iterable[Any],
+        func: MappedAsync[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
@@ -60,8 +60,8 @@ class Mapper:
     @overload
     def __call__(
         self,
-        task: functools.partial[R],
-        *iterables: Iterable[Any],
+        func: functools.partial[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
@@ -70,8 +70,8 @@ class Mapper:
     @overload
     def __call__(
         self,
-        task: functools.partial[R],
-        *iterables: Iterable[Any],
+        func: functools.partial[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
@@ -80,18 +80,18 @@ class Mapper:
 
     def __call__(
         self,
-        task: Mapped,
-        *iterables: Iterable[Any],
+        func: Mapped,
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
         own_actions: bool = False,
     ) -> Iterator[Any]:
-        """Call `task` for each tuple of the zipped `iterables`; results in input order.
+        """Call `func` for each tuple of the zipped iterables; results in input order.
 
         Args:
-            task: A task, or a `functools.partial` of one that leaves one parameter open.
-            iterables: The shortest one ends the map. None at all gives no results.
+            func: A task, or a `functools.partial` of one that leaves one parameter open.
+            args: Iterables; the shortest one ends the map. None at all gives no results.
             group_name: Names the group `<task>_<group_name>`, instead of `<task>_map`.
             concurrency: Calls that may run at once; 0: all (10,000).
             return_exceptions: True: a failure is handed out as a value. False: the first one is
@@ -110,7 +110,7 @@ class Mapper:
                 "`map(...)` was called from async code, where it would block the event loop; "
                 "write `async for result in map.aio(...)`"
             )
-        plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        plan = _plan(func, args, group_name, concurrency, return_exceptions)
         if context is None:
             return _plain(plan)
         if not own_actions and _shares(context, plan):
@@ -120,8 +120,8 @@ class Mapper:
     @overload
     def aio(
         self,
-        task: MappedAsync[R],
-        *iterables: Iterable[Any],
+        func: MappedAsync[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
@@ -130,8 +130,8 @@ class Mapper:
     @overload
     def aio(
         self,
-        task: MappedAsync[R],
-        *iterables: Iterable[Any],
+        func: MappedAsync[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
@@ -140,8 +140,8 @@ class Mapper:
     @overload
     def aio(
         self,
-        task: functools.partial[R],
-        *iterables: Iterable[Any],
+        func: functools.partial[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: Literal[False],
@@ -150,8 +150,8 @@ class Mapper:
     @overload
     def aio(
         self,
-        task: functools.partial[R],
-        *iterables: Iterable[Any],
+        func: functools.partial[R],
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
@@ -160,15 +160,15 @@ class Mapper:
 
     def aio(
         self,
-        task: Mapped,
-        *iterables: Iterable[Any],
+        func: Mapped,
+        *args: Iterable[Any],
         group_name: str | None = None,
         concurrency: int = 0,
         return_exceptions: bool = True,
         own_actions: bool = False,
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
-        plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        plan = _plan(func, args, group_name, concurrency, return_exceptions)
         context = current.get()
         if context is not None and not own_actions and _shares(context, plan):
             return aiter_(context, plan)
@@ -237,11 +237,17 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
         raise TypeError(f"map takes a task or a partial of one, not {mapped!r}")
     task = cast("Task[..., Any]", inner)
     parameters = list(inspect.signature(task.func).parameters)
+    for name in parameters[: len(mapped.args)]:
+        if name in mapped.keywords:
+            raise TypeError(
+                f"Parameter {name!r} is provided both as positional argument and keyword argument "
+                f"in a partial of {task.name}"
+            )
     open_ = [name for name in parameters[len(mapped.args) :] if name not in mapped.keywords]
     if len(open_) != 1 or iterables > 1:
         raise TypeError(
-            f"a partial of {task.name} must leave exactly one parameter open for the one "
-            f"iterable; open: {', '.join(open_) or 'none'}; iterables: {iterables}"
+            f"a partial of {task.name} must leave exactly one parameter unspecified, for the one "
+            f"iterable; unspecified: {', '.join(open_) or 'none'}; iterables: {iterables}"
         )
     if parameters[len(mapped.args)] != open_[0]:
         raise TypeError(

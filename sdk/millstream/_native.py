@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from millstream._documentation import Docstring
 from millstream._interface import Interface
-from millstream._native_interface import NativeInterface, outputs_of
+from millstream._interface_schema import schema_of
+from millstream._native_interface import NativeInterface, as_shown, outputs_of
 
 #: Mark of a function that gathers the items of a generator.
 GATHERS: Final = "__millstream_gathers__"
@@ -40,7 +41,7 @@ class TaskInterface(Interface, NativeInterface):
         """Type and default of each parameter; `inspect.Parameter.empty`: none."""
         empty = inspect.Parameter.empty
         return {
-            name: (self.annotations.get(name, empty), self.defaults.get(name, empty))
+            name: (as_shown(self.annotations.get(name, empty)), self.defaults.get(name, empty))
             for name in self.names
         }
 
@@ -53,6 +54,17 @@ class TaskInterface(Interface, NativeInterface):
     def docstring(self) -> Docstring | None:  # pyright: ignore[reportIncompatibleVariableOverride]
         """The function's docstring taken apart; None: it has none."""
         return Docstring(callable_=self.func) if self.func.__doc__ else None
+
+    @property
+    def json_schema(self) -> dict[str, Any]:
+        """JSON schema of the inputs, made of the annotations as they were written."""
+        empty = inspect.Parameter.empty
+        return schema_of(
+            {
+                name: (self.annotations.get(name, empty), self.defaults.get(name, empty))
+                for name in self.names
+            }
+        )
 
     def __hash__(self) -> int:
         return id(self)

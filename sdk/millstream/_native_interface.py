@@ -1,13 +1,15 @@
 """Inputs and outputs of a task as programs look at them."""
 
+import enum
+import functools
 import inspect
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 from millstream._documentation import Docstring
-from millstream._json_schema import schema_of_inputs
+from millstream._interface_schema import schema_of
 from millstream._values_describe import is_named_tuple
 
 
@@ -41,7 +43,10 @@ class NativeInterface:
         """
         for name, (_, default) in inputs.items():
             if default is cls.has_default and name not in (default_inputs or {}):
-                raise ValueError(f"Input {name} has a default value but no default input provided")
+                raise ValueError(
+                    f"Input {name} has a default value but no default input provided for "
+                    f"remote task."
+                )
         return NativeInterface(inputs, outputs, None, default_inputs)
 
     @classmethod
@@ -61,7 +66,7 @@ class NativeInterface:
                     f"arguments."
                 )
         inputs = {
-            name: (hints.get(name, parameter.annotation), parameter.default)
+            name: (as_shown(hints.get(name, parameter.annotation)), parameter.default)
             for name, parameter in signature.parameters.items()
         }
         docstring = Docstring(callable_=func) if func.__doc__ else None
@@ -106,7 +111,7 @@ class NativeInterface:
     @property
     def json_schema(self) -> dict[str, Any]:
         """JSON schema of the inputs."""
-        return schema_of_inputs(self.inputs)
+        return schema_of(self.inputs)
 
     def __repr__(self) -> str:
         shown: list[str] = []
@@ -129,15 +134,60 @@ def _show(hint: object) -> str:
     return hint.__name__ if isinstance(hint, type) and not typing.get_args(hint) else repr(hint)
 
 
-def outputs_of(annotation: object) -> dict[str, Any]:
+def as_shown(annotation: object) -> object:
+    """Return the type that an interface shows for an annotation: an enum for a `Literal`."""
+    return literal_to_enum(annotation) if typing.get_origin(annotation) is Literal else annotation
+
+
+@functools.lru_cache(maxsize=1024)
+def literal_to_enum(literal_type: Any) -> Any:
+    """Return the strings of a `Literal` as an `Enum`; `Any` when not all of them are strings.
+
+    Raises:
+        TypeError: Not a `Literal`.
+    """
+    if typing.get_origin(literal_type) is not Literal:
+        raise TypeError(f"{literal_type} is not a Literal")
+    values = typing.get_args(literal_type)
+    if not all(isinstance(value, str) for value in values):
+        return Any
+    # The functional form is what makes members of values that are not known before.
+    return enum.Enum("LiteralEnum", {value.upper(): value for value in values})
+
+
+def extract_return_annotation(return_annotation: Any) -> dict[str, Any]:
+    """Return the outputs that a return annotation means, by name.
+
+    Raises:
+        TypeError: A string, a tuple of any length, or a tuple of one.
+    """
+    if isinstance(return_annotation, str):
+        raise TypeError("String return annotations are not supported.")
+    args = typing.get_args(return_annotation)
+    if typing.get_origin(return_annotation) is tuple:
+        if len(args) == 1:
+            raise TypeError(
+                "Tuples should be used to indicate multiple return values, found only one "
+                "return variable."
+            )
+        if Ellipsis in args:
+            raise TypeError("Variable length tuples are not supported as return types.")
+    outputs = outputs_of(return_annotation)
+    if isinstance(return_annotation, tuple) and len(outputs) == 1:
+        raise TypeError("Please don't use a tuple if you're just returning one thing.")
+    return outputs
+
+
+def outputs_of(annotation: Any) -> dict[str, Any]:
     """Return the outputs that a return annotation means: `tuple[A, B]` is `o0` and `o1`."""
-    if annotation in (None, type(None), inspect.Parameter.empty):
+    if annotation is None or annotation in (type(None), inspect.Parameter.empty):
         return {}
     if is_named_tuple(annotation):
-        named = cast("Any", annotation)
-        hints = typing.get_type_hints(named, include_extras=True)
-        return {name: hints.get(name, Any) for name in named._fields}
-    args = typing.get_args(annotation)
-    if typing.get_origin(annotation) is tuple and args and args[-1] is not Ellipsis:
-        return {f"o{index}": each for index, each in enumerate(args)}
-    return {"o0": annotation}
+        hints = typing.get_type_hints(annotation, include_extras=True)
+        return {name: hints.get(name, Any) for name in annotation._fields}
+    args: tuple[Any, ...] = typing.get_args(annotation)
+    if isinstance(cast("object", annotation), tuple):
+        args = annotation
+    elif typing.get_origin(annotation) is not tuple or not args or args[-1] is Ellipsis:
+        return {"o0": as_shown(annotation)}
+    return {f"o{index}": as_shown(each) for index, each in enumerate(args)}

@@ -8,7 +8,7 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> str:
     """Return the message that refuses `name`; the nearest known name is offered.
 
     Args:
-        what: What has no such name, as the start of the sentence: `a task has no setting`.
+        what: What has no such name, as the start of the sentence: `a file has no field`.
         name: What was written.
         known: All names that could have been meant.
     """

@@ -10,7 +10,10 @@ from millstream_events.values import Inline
 
 
 class ActionOutputs(tuple[Any, ...]):
-    """Outputs of a run, in order; by name in `named_outputs`, and as attributes (`o0`, ...)."""
+    """Outputs of a run, in order; by name in `named_outputs`, and as attributes.
+
+    An attribute is the name of an output, or its position: `o0`, `o1` and so on.
+    """
 
     names: tuple[str, ...]
 
@@ -28,6 +31,9 @@ class ActionOutputs(tuple[Any, ...]):
     def __getattr__(self, name: str) -> Any:
         if name != "names" and name in self.names:
             return self[self.names.index(name)]
+        position = name[1:]
+        if name.startswith("o") and position.isdecimal() and int(position) < len(self):
+            return self[int(position)]
         raise AttributeError(f"no output {name!r}")
 
     def __repr__(self) -> str:

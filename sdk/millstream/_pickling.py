@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import cloudpickle
 
+from millstream._annotations import resolved_annotations
 from millstream._cells import ANY_CELL, Cell, cell_of, restore_code
 from millstream.errors import BaseRuntimeError
 
@@ -27,8 +28,6 @@ from millstream.errors import BaseRuntimeError
 MAIN_MODULES: Final = ("__main__", "__mp_main__")
 
 _DIGEST_BYTES: Final = 16
-#: In place of a file's name in code, from cloudpickle 3.1.3 on.
-_NO_FILE: Final = "<dynamic-code>"
 _E = TypeVar("_E", bound=BaseException)
 
 
@@ -129,6 +128,12 @@ else:
     _CloudPickler = cloudpickle.Pickler
 
 
+#: Attribute of a function that is made again where its pickle is read: `(itself, maker, args)`.
+MADE_AGAIN: Final = "__millstream_made_again__"
+#: What cloudpickle puts in place of a file's name.
+_HIDDEN_FILE: Final = "<dynamic-code>"
+
+
 class _CodePickler(_CloudPickler):
     """cloudpickle, with the source of what is written in cells."""
 
@@ -145,22 +150,51 @@ class _CodePickler(_CloudPickler):
         """Return how to rebuild `obj`, or NotImplemented for the usual way."""
         if isinstance(obj, types.CodeType):
             cell = self._cell_of(obj.co_filename)
-            if cell is None:
-                return types.CodeType, self._parts(obj, obj.co_filename)
-            self.met_main = True
-            name, source = cell if self._copies else (ANY_CELL, "")
-            return restore_code, (source, self._parts(obj, name))
-        return super().reducer_override(obj)
+            if cell is not None:
+                self.met_main = True
+                name, source = cell if self._copies else (ANY_CELL, "")
+                _, parts = self._parts_of(obj.replace(co_filename=name))
+                return restore_code, (source, parts)
+            return self._parts_of(obj)
+        reduced: Any = super().reducer_override(obj)
+        if isinstance(obj, types.FunctionType) and reduced is not NotImplemented:
+            _resolve(obj, reduced)
+            made: Any = obj.__dict__.get(MADE_AGAIN)
+            # `functools.wraps` copies the attribute to a function around this one.
+            if made is not None and made[0] is obj:
+                return made[1:]
+        return reduced
 
-    def _parts(self, code: types.CodeType, filename: str) -> tuple[Any, ...]:
-        """Return what `code` is made of, under `filename`: cloudpickle gives all code one name."""
-        _, parts = self.dispatch_table[types.CodeType](code.replace(co_filename=filename))
-        return tuple(filename if part == _NO_FILE else part for part in parts)
+    def _parts_of(self, code: types.CodeType) -> tuple[Any, tuple[object, ...]]:
+        """Return how cloudpickle rebuilds `code`, with the name of its file.
+
+        From 3.1.3 on cloudpickle leaves the name out; without it there are no lines in
+        tracebacks, and no source to make the task's identity of.
+        """
+        make, parts = self.dispatch_table[types.CodeType](code)
+        named = (code.co_filename if part == _HIDDEN_FILE else part for part in parts)
+        return make, tuple(named)
 
     def _cell_of(self, filename: str) -> Cell | None:
         if filename not in self._cells:
             self._cells[filename] = cell_of(filename)
         return self._cells[filename]
+
+
+def _resolve(function: types.FunctionType, reduced: tuple[Any, ...]) -> None:
+    """Put classes in place of annotations that are written as text (PEP 563).
+
+    Only the globals that the code uses travel with a function; its annotations name others.
+    """
+    if not any(isinstance(each, str) for each in function.__annotations__.values()):
+        return
+    try:
+        found = resolved_annotations(function)
+    # What a name stands for is the user's code. The text remains, and is an error when it is used.
+    except Exception:  # noqa: BLE001
+        return
+    _, attributes = reduced[2]
+    attributes["__annotations__"] = found
 
 
 class _Pickler(_CodePickler):

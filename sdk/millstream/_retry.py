@@ -25,11 +25,15 @@ class Backoff:
 
     def __post_init__(self) -> None:
         duration_ms("Backoff.base", self.base)
+        # Annotations bind nobody at run time.
+        factor = cast("object", self.factor)
+        if not isinstance(factor, int | float) or not math.isfinite(factor):
+            raise ValueError(f"Backoff.factor must be a finite number, got {factor!r}")
+        if factor < 1.0:
+            raise ValueError(f"Backoff.factor must be >= 1.0, got {factor}")
         duration_ms("Backoff.cap", self.cap)
-        if not math.isfinite(self.factor) or self.factor < 1.0:
-            raise ValueError(f"Backoff.factor must be 1 or more, not {self.factor}")
-        if self.factor > 1.0 and self.cap is None:
-            raise ValueError("Backoff.cap is required when factor > 1: waits would grow for ever")
+        if factor > 1.0 and self.cap is None:
+            raise ValueError("Backoff.cap is required when factor > 1.0: waits would grow for ever")
 
     def compute_delay(self, n: int) -> timedelta:
         """Return the wait before retry `n`, counted from 0.
@@ -73,11 +77,10 @@ class RetryStrategy:
     def __post_init__(self) -> None:
         # Annotations bind nobody at run time, and a float would only fail far away, in a worker.
         count = cast("object", self.count)
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(
-                f"retries must be an int (a retry count) greater than or equal to 0, or a "
-                f"RetryStrategy, got {self.count!r}"
-            )
+        if isinstance(count, bool) or not isinstance(count, int):
+            raise ValueError(f"RetryStrategy.count must be an int (a retry count), got {count!r}")
+        if count < 0:
+            raise ValueError(f"RetryStrategy.count must be greater than or equal to 0, got {count}")
 
 
 @dataclass(frozen=True)
@@ -108,8 +111,19 @@ TimeoutType = TimeoutRequest
 
 
 def retry_of(request: RetryRequest) -> RetryStrategy:
-    """Return the strategy that `retries=` asks for; a bare number is a count."""
-    return request if isinstance(request, RetryStrategy) else RetryStrategy(request)
+    """Return the strategy that `retries=` asks for; a bare number is a count.
+
+    Raises:
+        ValueError: Neither of them, or a negative count.
+    """
+    if isinstance(request, RetryStrategy):
+        return request
+    count = cast("object", request)
+    if isinstance(count, bool) or not isinstance(count, int):
+        raise ValueError(
+            f"retries must be an int (a retry count) or a millstream.RetryStrategy, got {count!r}"
+        )
+    return RetryStrategy(count)
 
 
 def timeout_of(request: TimeoutRequest) -> Timeout:
@@ -133,5 +147,5 @@ def duration_ms(name: str, value: Duration | None) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise ValueError(f"{name} must be seconds or a timedelta, not {value!r}")
     if not math.isfinite(seconds) or seconds < 0:
-        raise ValueError(f"{name} must be 0 or more, not {value!r}")
+        raise ValueError(f"{name} must be >= 0, got {value}")
     return math.ceil(round(seconds * 1000, 6))

@@ -21,6 +21,7 @@ from millstream._image_use import Plan, known_plans
 from millstream._init import Installation
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
 from millstream._link import links_of
+from millstream._live_tasks import live_token
 from millstream._run_options import RunOptions
 from millstream._task import Task
 from millstream._values_sink import Sink, finish
@@ -209,7 +210,9 @@ def code_of(
         return Code(ref, None, None)  # It brings its own.
     by_name = _found_by_name(ref, task) and not options.interactive_mode
     if not ships_code:
-        return Code(ref, None, None) if by_name else _pickled(ref, task, None)
+        if not by_name:
+            ref = msgspec.structs.replace(ref, module="", pickled=live_token(task))
+        return Code(ref, None, None)
     style = options.copy_style or place.settings.copy_style
     root = place.code_root
     plans = known_plans()

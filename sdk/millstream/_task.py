@@ -12,7 +12,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 from millstream import _call
 from millstream._cache import (
@@ -57,6 +57,8 @@ _OVERRIDABLE = (
     "report", "resources", "retries", "reusable", "secrets", "service_account", "short_name",
     "task_resolver", "timeout", "triggers",
 )  # fmt: skip
+#: How Python, and so Flyte, says that there is no such setting.
+UNEXPECTED: Final = "got an unexpected keyword argument"
 #: With a reuse policy these are its environment's.
 _OF_REUSE = ("resources", "env_vars", "secrets", "service_account")
 #: What errors call them, where it is not their own name.
@@ -375,9 +377,12 @@ class AsyncTask(Task[P, R]):
         Raises:
             TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
         """
-        if _call.context_for_call(self.name) is None:
+        if _call.context_for_call(self.name) is not None:
+            return self.aio(*args, **kwargs)
+        try:
             return self.forward(*args, **kwargs)
-        return self.aio(*args, **kwargs)
+        except TypeError as error:  # Arguments that do not fit; the function runs later.
+            raise as_user_error(error) from error
 
     def forward(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the function itself, without an action."""
@@ -440,7 +445,7 @@ def _checked(others: Mapping[str, Any]) -> dict[str, Any]:
                 f"it belongs to the task"
             )
         if name not in _OVERRIDABLE:
-            raise TypeError(unknown_name("a task has no setting", name, _OVERRIDABLE))
+            raise TypeError(unknown_name(f"override() {UNEXPECTED}", name, _OVERRIDABLE))
     changes = dict(others)
     check_resolver(changes.pop("task_resolver", None))
     own: dict[str, Any] = {

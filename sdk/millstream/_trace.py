@@ -29,6 +29,7 @@ from millstream._failures import record_of
 from millstream._group import group_here
 from millstream._identity import task_identity
 from millstream._interface import Interface
+from millstream._pickling import MADE_AGAIN
 from millstream._settings import INLINE_IO_BYTES_MAX
 from millstream._unsupported import warn
 from millstream._values import inputs_hash
@@ -58,54 +59,59 @@ class _Step(NamedTuple):
     entry: JournalEntry | None
 
 
-def trace(function: Callable[P, R]) -> Callable[P, R]:
+def trace(func: Callable[P, R]) -> Callable[P, R]:
     """Record what a function, or a generator, gives; replay it in later attempts.
 
     Outside a task this is a plain call. Inside, the function must not call tasks (their
     `forward` is fine), and its parameters and result must be values that can travel.
     """
-    steps = _Steps(function)
-    plain = cast("Callable[P, Any]", function)
+    traced = _traced(func, _Steps(func))
+    # By value it travels as the function inside, and is traced again.
+    traced.__dict__[MADE_AGAIN] = (traced, trace, (func,))
+    return cast("Callable[P, R]", traced)
 
-    if inspect.isasyncgenfunction(function):
 
-        @functools.wraps(function)
+def _traced(func: Callable[P, Any], steps: "_Steps") -> Callable[P, Any]:
+    """Return the function that is called instead, of the same kind as `func`."""
+    if inspect.isasyncgenfunction(func):
+
+        @functools.wraps(func)
         def traced_async_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
-            source = plain(*args, **kwargs)
+            source = func(*args, **kwargs)
             return source if context is None else steps.aiter(context, source, args, kwargs)
 
-        return cast("Callable[P, R]", traced_async_generator)
+        return traced_async_generator
 
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(func):
 
-        @functools.wraps(function)
+        @functools.wraps(func)
         def traced_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
-            source = plain(*args, **kwargs)
+            source = func(*args, **kwargs)
             return source if context is None else steps.iter(context, source, args, kwargs)
 
-        return cast("Callable[P, R]", traced_generator)
+        return traced_generator
 
-    if inspect.iscoroutinefunction(function):
+    if inspect.iscoroutinefunction(func):
 
-        @functools.wraps(function)
+        @functools.wraps(func)
         async def traced_coroutine(*args: P.args, **kwargs: P.kwargs) -> Any:
             context = current.get()
             if context is None:
-                return await plain(*args, **kwargs)
+                return await func(*args, **kwargs)
             return await steps.acall(context, args, kwargs)
 
-        return cast("Callable[P, R]", traced_coroutine)
+        return traced_coroutine
 
-    @functools.wraps(function)
+    @functools.wraps(func)
     def traced(*args: P.args, **kwargs: P.kwargs) -> Any:
         context = current.get()
         if context is None:
-            return plain(*args, **kwargs)
+            return func(*args, **kwargs)
         return steps.call(context, args, kwargs)
 
-    return cast("Callable[P, R]", traced)
+    return traced
 
 
 class _Steps:

@@ -6,9 +6,12 @@ protobuf message where the user's own code has them: nothing here needs protobuf
 
 import asyncio
 import dataclasses
+import datetime as dt
+import enum
 import html
 import importlib
 import threading
+import types
 import typing
 from collections.abc import Coroutine, KeysView
 from typing import (
@@ -101,7 +104,7 @@ class TypeTransformer(Generic[T]):
         """
         origin = cast("type", typing.get_origin(generic_alias))
         if not isinstance(obj, origin):
-            raise TypeTransformerFailedError(f"{obj!r} is not a {origin.__qualname__}")
+            raise TypeTransformerFailedError(f"Value '{obj}' is not of container type {origin}")
 
     def assert_type(self, t: type[T], v: T) -> None:
         """Refuse a value that is not of the type.
@@ -112,7 +115,9 @@ class TypeTransformer(Generic[T]):
         if typing.get_origin(t) is not None:
             self.isinstance_generic(v, t)
         elif not isinstance(v, t):
-            raise TypeTransformerFailedError(f"expected a {t.__qualname__}, got {v!r}")
+            raise TypeTransformerFailedError(
+                f"Expected value of type {t} but got '{v}' of type {type(v)}"
+            )
 
     def get_literal_type(self, t: type[T]) -> Any:
         """Return what `to_literal` gets as `expected`."""
@@ -158,8 +163,34 @@ class _Restricted(TypeTransformer[Any]):
         raise RestrictedTypeError(f"{self._name}: a {self._t.__qualname__} must not travel")
 
 
+#: Types that travel without a transformer of the user's, and what Flyte calls how they do.
+_OWN_NAMES: Final[dict[Any, str]] = {
+    int: "int",
+    float: "float",
+    str: "str",
+    bool: "bool",
+    dt.datetime: "datetime",
+    dt.timedelta: "timedelta",
+    dt.date: "date",
+    type(None): "none",
+    list: "Typed List",
+    dict: "Typed Dict",
+    tuple: "Typed Tuple",
+    enum.Enum: "DefaultEnumTransformer",
+    typing.Union: "Typed Union",
+    types.UnionType: "Typed Union",
+    FlytePickle: "FlytePickle",
+}
+
+
 class _Own(TypeTransformer[Any]):
     """Every class that has no transformer: as its annotation says."""
+
+    def __init__(self, t: Any) -> None:
+        origin = typing.get_origin(t) or t
+        bases = getattr(origin, "__mro__", (origin,))
+        found = (_OWN_NAMES[base] for base in bases if base in _OWN_NAMES)
+        super().__init__(next(found, getattr(origin, "__name__", str(origin))), t)
 
     async def to_literal(self, python_val: Any, python_type: Any, expected: Any) -> Literal:
         return Literal(*_values.encode(python_val, python_type))
@@ -294,7 +325,7 @@ class TypeEngine(Generic[T], metaclass=_Refusing):
         for base in getattr(cls_, "__mro__", ()):
             if base in cls._registry:
                 return cls._registry[base]
-        return _Own("millstream", python_type)
+        return _Own(python_type)
 
     @staticmethod
     def _as_any(transformer: Any) -> TypeTransformer[Any]:
@@ -302,8 +333,8 @@ class TypeEngine(Generic[T], metaclass=_Refusing):
 
     @classmethod
     def get_available_transformers(cls) -> KeysView[type]:
-        """Return the classes that have a transformer."""
-        return cls._registry.keys()
+        """Return the classes that have a transformer, and those that need none."""
+        return {**dict.fromkeys(_OWN_NAMES), **cls._registry}.keys()
 
     @classmethod
     def lazy_import_transformers(cls) -> None:

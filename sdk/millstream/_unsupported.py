@@ -42,7 +42,7 @@ _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, str]]] = {
     "include": ("MS2013", "only code is packed; put other files where every pool finds them"),
 }
 _REFUSED: Final[Mapping[str, str]] = {
-    "plugin_config": "no plugin runs tasks on another system",
+    "plugin_config": "No task plugin found for config type {kind}; none runs tasks elsewhere",
     "task_resolver": "tasks are found by module and name",
 }
 _warned: Final[set[str]] = set()
@@ -55,12 +55,16 @@ def check_settings(settings: Mapping[str, object]) -> None:
 
     Raises:
         NotYetSupportedError: One of the settings would change results.
+        TypeError: A service account that is no text.
     """
+    account = settings.get("service_account")
+    if account is not None and not isinstance(account, str):
+        raise TypeError(f"Expected service_account to be of type str, got {type(account)}")
     for name, value in settings.items():
         if value is None or value is False or value in ((), [], "", "auto", "off", {}):
             continue
         if name in _REFUSED:
-            raise NotYetSupportedError(name, _REFUSED[name])
+            raise NotYetSupportedError(name, _REFUSED[name].format(kind=type(value)))
         if name not in _WITHOUT_EFFECT:
             continue
         code, instead = _WITHOUT_EFFECT[name]

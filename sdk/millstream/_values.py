@@ -24,7 +24,7 @@ from millstream._values_containers import (
     SetShape,
     TupleShape,
 )
-from millstream._values_describe import is_named_tuple
+from millstream._values_describe import is_named_tuple, is_typed_dict
 from millstream._values_dynamic import DYNAMIC, CodedShape
 from millstream._values_records import (
     TypedDictShape,
@@ -153,7 +153,7 @@ class _Shapes:
             return self._container(cast("type", cls), args)
         if isinstance(cls, type):
             return self._class_shape(cast("type[object]", cls), args)
-        if typing.is_typeddict(annotation):
+        if is_typed_dict(annotation):
             return TypedDictShape(cast("type", annotation), self.inner.of)
         return PickleShape(str(annotation), None)
 

@@ -59,6 +59,11 @@ def _class(cls: type[object], seen: frozenset[object]) -> str:
     return f"{name}({', '.join(fields)})"
 
 
+def is_typed_dict(cls: object) -> bool:
+    """Say whether `cls` is a TypedDict, also one of `typing_extensions`, which has its own."""
+    return dict in getattr(cls, "__mro__", ()) and hasattr(cls, "__required_keys__")
+
+
 def is_named_tuple(cls: object) -> bool:
     """Say whether `cls` was made by `NamedTuple` or `namedtuple`."""
     return isinstance(cls, type) and tuple in cls.__mro__ and hasattr(cls, "_fields")
@@ -67,7 +72,7 @@ def is_named_tuple(cls: object) -> bool:
 def _has_fields(cls: type[object]) -> bool:
     return (
         dataclasses.is_dataclass(cls)
-        or typing.is_typeddict(cls)
+        or is_typed_dict(cls)
         or hasattr(cls, "__pydantic_fields__")
         or is_named_tuple(cls)
         or issubclass(cls, msgspec.Struct)

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, Union, cast
 
 import msgspec
 
-from millstream._values_describe import is_named_tuple
+from millstream._values_describe import is_named_tuple, is_typed_dict
 from millstream._values_dynamic import DYNAMIC, LenientShape
 from millstream._values_shapes import Mismatch, Shape, from_pickle, to_pickle
 from millstream._values_sink import Sink
@@ -232,6 +232,17 @@ def struct_shape(cls: type, shape_of: ShapeOf, args: tuple[object, ...]) -> Reco
     )
 
 
+class _NamedTupleShape(RecordShape):
+    """A NamedTuple; a plain tuple of as many items, or fewer with defaults, may be written."""
+
+    def to_plain(self, value: object, sink: Sink) -> object:
+        """Return a map of the fields."""
+        if type(value) is tuple:
+            items = cast("tuple[object, ...]", value)
+            value = self._guard(lambda _: self._cls(*items), {}, items)
+        return super().to_plain(value, sink)
+
+
 def named_tuple_shape(cls: type, shape_of: ShapeOf) -> RecordShape:
     """Return the shape of a NamedTuple; one without annotations holds anything."""
     names: tuple[str, ...] = cast("Any", cls)._fields
@@ -240,7 +251,7 @@ def named_tuple_shape(cls: type, shape_of: ShapeOf) -> RecordShape:
         hints = hints_of(cls)
         return {name: shape_of(hints.get(name, Any)) for name in names}
 
-    return RecordShape(
+    return _NamedTupleShape(
         cls, fields=fields, attributes=_attributes, build=lambda values: cls(**values)
     )
 
@@ -405,7 +416,7 @@ def record_shape(cls: type, args: tuple[object, ...], shape_of: ShapeOf) -> Shap
 
     What says so must be the class's own: a subclass may have added state that is no field.
     """
-    if typing.is_typeddict(cls):
+    if is_typed_dict(cls):
         return TypedDictShape(cls, shape_of)
     if "__pydantic_fields__" in cls.__dict__ and hasattr(cls, "model_validate"):
         return model_shape(cls, shape_of)

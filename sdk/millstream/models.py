@@ -2,17 +2,28 @@
 
 import enum
 import pathlib
-import tempfile
+import uuid
 from dataclasses import dataclass
 from typing import Any, Final
 
+from millstream._absent import refusal
 from millstream._accessor import NULL_TASK_CONTEXT, TaskContext
-from millstream._action_id import ActionID, CodeBundle, GroupData
-from millstream._native_interface import NativeInterface
+from millstream._action_id import ActionID, CallCounter, CodeBundle, GroupData
+from millstream._io_paths import PathRewrite, RawDataPath
+from millstream._native_interface import (
+    NativeInterface,
+    extract_return_annotation,
+    literal_to_enum,
+)
 from millstream._settings import INLINE_IO_BYTES_MAX
 
 #: Most that the inputs, or the outputs, of one call may take, encoded, unless a task says more.
 MAX_INLINE_IO_BYTES: Final = INLINE_IO_BYTES_MAX
+
+
+def generate_random_name() -> str:
+    """Return a name that nothing else has."""
+    return str(uuid.uuid4())
 
 
 class ActionPhase(str, enum.Enum):  # noqa: UP042 - as Flyte prints it
@@ -52,56 +63,6 @@ _TERMINAL: Final = frozenset(
 )
 
 
-@dataclass
-class PathRewrite:
-    """Paths that begin with one prefix are to begin with another.
-
-    Raises:
-        ValueError: An empty prefix, or twice the same.
-    """
-
-    old_prefix: str
-    new_prefix: str
-
-    def __post_init__(self) -> None:
-        if not self.old_prefix or not self.new_prefix:
-            raise ValueError("Both old_prefix and new_prefix must be non-empty strings.")
-        if self.old_prefix == self.new_prefix:
-            raise ValueError("old_prefix and new_prefix must be different.")
-
-    @classmethod
-    def from_str(cls, pattern: str) -> "PathRewrite":
-        """Return what `old->new` says.
-
-        Raises:
-            ValueError: Another form.
-        """
-        parts = pattern.split("->")
-        if len(parts) != 2:
-            raise ValueError(f"path rewrite pattern {pattern!r} is not 'old_prefix->new_prefix'")
-        return cls(*parts)
-
-    def __repr__(self) -> str:
-        return f"{self.old_prefix}->{self.new_prefix}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawDataPath:
-    """Where files of a run go."""
-
-    path: str
-    path_rewrite: PathRewrite | None = None
-
-    @classmethod
-    def from_local_folder(cls, local_folder: str | pathlib.Path | None = None) -> "RawDataPath":
-        """Return a local folder; None: a new temporary one."""
-        if local_folder is None:
-            return cls(path=tempfile.mkdtemp())
-        if isinstance(local_folder, pathlib.Path):
-            local_folder.mkdir(parents=True, exist_ok=True)
-        return cls(path=str(local_folder))
-
-
 @dataclass(frozen=True)
 class CheckpointPaths:
     """Where an attempt keeps what it has done, and where the one before it did."""
@@ -129,6 +90,7 @@ class SerializationContext:
 __all__ = [
     "ActionID",
     "ActionPhase",
+    "CallCounter",
     "CheckpointPaths",
     "CodeBundle",
     "GroupData",
@@ -139,4 +101,11 @@ __all__ = [
     "RawDataPath",
     "SerializationContext",
     "TaskContext",
+    "extract_return_annotation",
+    "generate_random_name",
+    "literal_to_enum",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise refusal("models", name, __all__)

@@ -184,7 +184,7 @@ def get_underlying_filesystem(
     """Return the fsspec file system of a protocol or path.
 
     Raises:
-        ImportError: The package `fsspec` is not installed.
+        ValueError: Of a protocol that neither fsspec nor a configured store knows.
     """
     scheme = protocol or protocol_of(path or "")
     options = {**get_configured_fsspec_kwargs(scheme, anonymous), **kwargs}

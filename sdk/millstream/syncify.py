@@ -9,12 +9,18 @@ await fetch.aio(url)  # from async code
 ```
 """
 
+import concurrent.futures
 import functools
 import inspect
+import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final
 
+from millstream import _syncify
 from millstream._syncify import BackgroundLoop
+
+#: Files whose frames say nothing of what went wrong.
+_CARRIERS: Final = (__file__, _syncify.__file__, inspect.getfile(concurrent.futures.Future))
 
 
 class Syncify:
@@ -23,20 +29,23 @@ class Syncify:
     Takes functions, async generator functions, methods, class methods and static methods.
     """
 
-    def __init__(self, name: str = "millstream-syncify") -> None:
+    def __init__(self, name: str = "millstream_syncify") -> None:
         self.name = name
         self._loop = BackgroundLoop()
 
-    def __call__(self, func: Any) -> Any:
-        """Return `func` in two forms: plain, and `.aio`.
+    def __call__(self, obj: Any) -> Any:
+        """Return `obj` in two forms: plain, and `.aio`.
 
         Raises:
             TypeError: Neither a coroutine function nor an async generator function.
         """
-        inner = _function_of(func)
+        inner = _function_of(obj)
         if not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner)):
-            raise TypeError(f"syncify takes async functions and methods, not {func!r}")
-        return _Forms(func, self._loop)
+            raise TypeError(
+                f"Syncify can only be applied to async functions, async generators, async "
+                f"classmethods or staticmethods, not {obj!r}"
+            )
+        return _Forms(obj, self._loop)
 
 
 def _function_of(func: Any) -> Callable[..., Any]:
@@ -65,7 +74,11 @@ class _Forms:
         """
         if inspect.isasyncgenfunction(self._func):
             return self._iterate(self._func(*args, **kwargs))
-        result = self._loop.run(self._func(*args, **kwargs), name=self._name)
+        try:
+            result = self._loop.run(self._func(*args, **kwargs), name=self._name)
+        except Exception as error:  # noqa: BLE001 - raised again
+            # The same error: it keeps its own cause and context.
+            raise error.with_traceback(_of_user(error.__traceback__))  # noqa: B904
         return self._iterate(result) if hasattr(result, "__aiter__") else result
 
     def aio(self, *args: Any, **kwargs: Any) -> Any:
@@ -84,6 +97,9 @@ class _Forms:
                     item = self._loop.run(_next_of(source), name=self._name)
                 except StopAsyncIteration:
                     return
+                except Exception as error:  # noqa: BLE001 - raised again
+                    # The same error: it keeps its own cause and context.
+                    raise error.with_traceback(_of_user(error.__traceback__))  # noqa: B904
                 yield item
         finally:
             if not self._loop.here:
@@ -99,6 +115,13 @@ class _Forms:
                 yield item
         finally:
             await self._loop.join(_close(source))
+
+
+def _of_user(frames: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback without the frames, at its head, that carried an error between loops."""
+    while frames is not None and frames.tb_frame.f_code.co_filename in _CARRIERS:
+        frames = frames.tb_next
+    return frames
 
 
 async def _next_of(source: AsyncIterator[Any]) -> Any:

@@ -60,6 +60,8 @@ class Host:
         self.contexts: list[ActionContext] = []
         #: How a worker deals with the items of a map action; None: it runs all of them, fast.
         self.worker: Callable[[ItemInputs, list[ItemOutcome]], ItemsEnded] | None = None
+        #: `remote`: as on a cluster.
+        self.mode = "local"
 
     def know(self, *environments: Any) -> "Host":
         for environment in environments:
@@ -111,7 +113,7 @@ class Host:
             context={"who": "me"},
             run_context={"who": "me"},
             run_started_ms=1_700_000_000_000,
-            mode="local",
+            mode=self.mode,
             controller=MemoryController(self, path, dict(journal), journal),
             loop=asyncio.get_running_loop(),
         )

@@ -76,7 +76,7 @@ def test_a_file_is_no_cell_and_a_long_cell_goes_without_its_source() -> None:
 
 def test_a_process_keeps_the_sources_of_the_latest_cells_only(cell: FunctionType) -> None:
     code = cell.__code__
-    parts = _pickling._CodePickler(io.BytesIO(), copies=True)._parts(code, NAME)
+    _, parts = _pickling._CodePickler(io.BytesIO(), copies=True)._parts_of(code)
     at = parts.index(NAME)
     names = [f"Cell In[{i}] (test)" for i in range(CELLS_MAX + 3)]
     for name in names:

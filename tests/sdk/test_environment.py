@@ -205,7 +205,7 @@ def test_reuse_can_be_switched_off_as_in_flyte() -> None:
 def test_a_clone_has_the_settings_but_not_the_tasks() -> None:
     clone = env.clone_with("copy", cache="auto", env_vars={"C": "3"})
     assert (clone.name, clone.queue, clone.pool) == ("copy", "low", "cpu")
-    assert clone.cache.behavior == "auto"
+    assert clone.cache == "auto"
     assert clone.env_vars == {"C": "3"}
     assert clone.tasks == {}
     with pytest.raises(TypeError):
@@ -236,7 +236,7 @@ def test_only_plain_functions_become_tasks() -> None:
 @pytest.mark.parametrize(
     ("settings", "text"),
     [
-        ({"retries": -1}, "retries"),
+        ({"retries": -1}, "RetryStrategy.count"),
         ({"timeout": -1}, "Timeout"),
         ({"cache": "sometimes"}, "cache"),
         ({"max_inline_io_bytes": 0}, "max_inline_io_bytes"),
@@ -257,3 +257,13 @@ def test_a_long_description_is_cut() -> None:
     description = TaskEnvironment("e", description="x" * 300).description
     assert description is not None
     assert (len(description), description[-8:]) == (255, "...(tr.)")
+
+
+def test_a_static_method_may_be_a_task() -> None:
+    class Sums:
+        @env.task  # type: ignore[arg-type]  # Flyte takes them too
+        @staticmethod
+        def plus_one(x: int) -> int:
+            return x + 1
+
+    assert Sums.plus_one(1) == 2

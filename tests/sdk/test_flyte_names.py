@@ -105,9 +105,6 @@ DUE = {
     "": """
         ConditionWebhook deploy new_condition rerun
     """,
-    "models": """
-        CLUSTERED_WORKER_ENV CallCounter generate_random_name is_clustered_worker_env
-    """,
     "remote": """
         ActionDetails ActionInputs ActionOutputs App Artifact Condition PartitionSchema Project
         RunDetails SecretTypes Settings Task TaskDetails TimeFilter Trigger

@@ -87,7 +87,7 @@ def test_a_default_given_or_left_out_is_the_same_call() -> None:
 @pytest.mark.parametrize(
     ("args", "kwargs", "text"),
     [
-        ((), {}, "every_kind: a: expected a value, got none"),
+        ((), {}, "every_kind: Missing required inputs: a: expected a value, got none"),
         (("x",), {}, "every_kind: a: expected int, got str 'x'"),
         ((1, "b", "c"), {}, r"rest\[0\]: expected float"),
         ((1, "b"), {"b": "c"}, "b: expected one value, got two"),

@@ -162,3 +162,14 @@ async def test_streams_are_put_and_got(where: str, tmp_path: Path) -> None:
 def test_local_paths_for_downloads_are_new() -> None:
     assert storage.get_random_local_path("s3://b/x.csv").name == "x.csv"
     assert storage.get_random_local_directory().is_dir()
+
+
+@pytest.mark.parametrize("asked", [{"protocol": "file"}, {"path": "/tmp/a"}])
+def test_the_file_system_of_a_local_path_is_fsspec_s_own(asked: dict[str, str]) -> None:
+    assert "file" in storage.get_underlying_filesystem(**asked).protocol
+
+
+def test_the_file_system_of_a_store_is_configured_as_the_store_is() -> None:
+    assert storage.get_underlying_filesystem(path="s3://bucket/a").protocol == "s3"
+    with pytest.raises(ValueError, match="carrier-pigeon"):
+        storage.get_underlying_filesystem(protocol="carrier-pigeon")

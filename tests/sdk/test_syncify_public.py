@@ -2,7 +2,9 @@
 
 import asyncio
 import pickle
+import traceback
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -87,3 +89,22 @@ def test_a_plain_call_on_the_loop_itself_is_refused() -> None:
 def test_only_async_functions_can_be_given_a_plain_form() -> None:
     with pytest.raises(TypeError, match="async functions"):
         syncify(len)
+
+
+@pytest.mark.parametrize("made", [lambda: syncified_failure(), lambda: list(syncified_items())])
+def test_a_traceback_shows_the_user_s_frames_and_one_of_ours(made: Any) -> None:
+    with pytest.raises(ValueError, match="late") as caught:
+        made()
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    assert [frame.filename == __file__ for frame in frames] == [True, True, False, True]
+
+
+@syncify
+async def syncified_failure() -> None:
+    raise ValueError("too late")
+
+
+@syncify
+async def syncified_items() -> AsyncIterator[int]:
+    yield 1
+    raise ValueError("too late")

@@ -8,13 +8,14 @@ import types
 from dataclasses import dataclass
 from typing import Any
 
-import cloudpickle
 import pytest
 
+from millstream import _pickling
 from millstream._accessor import ctx
 from millstream._context import current
 from millstream._environment import TaskEnvironment
 from millstream._group import group
+from millstream._live_tasks import live_task
 from millstream._task import Task
 from millstream._trace import trace
 from millstream.errors import (
@@ -257,6 +258,7 @@ async def test_a_child_that_no_name_leads_to_is_sent_as_a_pickle_once(host: Any)
     async def main() -> list[int]:
         return await asyncio.gather(*(triple(number) for number in range(5)))
 
+    host.mode = "remote"
     assert await host.know(local).attempt(main) == [0, 3, 6, 9, 12]
     (digest,) = host.blobs
     assert {call.task.pickled for call in host.calls} == {digest}
@@ -264,6 +266,21 @@ async def test_a_child_that_no_name_leads_to_is_sent_as_a_pickle_once(host: Any)
     loaded = pickle.loads(host.blobs[digest])
     assert loaded.name == "local.triple"
     assert await loaded.forward(2) == 6
+
+
+async def test_local_mode_sends_a_token_of_such_a_child_and_no_pickle(host: Any) -> None:
+    local = TaskEnvironment("local")
+
+    @local.task
+    async def triple(a: int) -> int:
+        return a * 3
+
+    async def main() -> list[int]:
+        return [await triple(1), await triple(2)]
+
+    assert await host.know(local).attempt(main) == [3, 6]
+    assert not host.blobs
+    assert {live_task(call.task.pickled) for call in host.calls} == {triple}
 
 
 # ------------------------------------------------------------------ sync and async together
@@ -414,7 +431,7 @@ def test_ctx_outside_of_a_task_is_falsy_and_all_none() -> None:
     here = ctx()
     assert not here
     assert here.action is None
-    assert here.attempt_number is None
+    assert here.attempt_number == 0
     assert not here.is_in_cluster()
 
 
@@ -454,7 +471,7 @@ def test_a_task_that_no_name_leads_to_travels_by_value() -> None:
     async def times(a: int) -> int:
         return a * factor
 
-    copy = cloudpickle.loads(cloudpickle.dumps(times))
+    copy = _pickling.load(_pickling.dump(times)[1])
     assert copy is not times
     assert (copy.name, copy.policy().retries) == ("local.times", 2)
     assert asyncio.run(copy.forward(2)) == 6

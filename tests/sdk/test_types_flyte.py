@@ -9,6 +9,7 @@ import pytest
 import millstream
 from millstream import _values, types
 from millstream.errors import RestrictedTypeError, RuntimeDataValidationError
+from millstream.types import TypeEngine, TypeTransformer, TypeTransformerFailedError
 
 
 class Degrees:
@@ -173,3 +174,17 @@ def test_names_that_need_protobuf_say_what_to_use_instead(name: str) -> None:
         getattr(importlib.import_module("millstream.types"), name)
     with pytest.raises(millstream.NotYetSupportedError, match="literal_map_to_kwargs"):
         _ = types.TypeEngine.literal_map_to_kwargs
+
+
+def test_types_that_need_no_transformer_have_the_names_of_flyte() -> None:
+    named = {int: "int", type(None): "none", list[int]: "Typed List", int | str: "Typed Union"}
+    assert {t: TypeEngine.get_transformer(t).name for t in named} == named
+    assert {int, str, dict} <= set(TypeEngine.get_available_transformers())
+
+
+def test_an_assertion_says_what_it_got_in_the_words_of_flyte() -> None:
+    transformer: TypeTransformer[Any] = TypeTransformer("any", int)
+    with pytest.raises(TypeTransformerFailedError, match="Expected value of type <class"):
+        transformer.assert_type(int, "a")
+    with pytest.raises(TypeTransformerFailedError, match="is not of container type"):
+        transformer.assert_type(list[int], 1)  # type: ignore[arg-type]  # wrong on purpose

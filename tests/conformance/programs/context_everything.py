@@ -9,7 +9,7 @@ env = millstream.TaskEnvironment("context_everything")
 FIELDS = (
     "action", "task_action", "version", "input_path", "output_path", "run_base_dir", "report",
     "group_data", "checkpoint", "code_bundle", "data", "mode", "interactive_mode",
-    "custom_context", "disable_run_cache", "run_start_time", "attempt_number", "idempotency_key",
+    "custom_context", "disable_run_cache", "run_start_time", "idempotency_key",
 )  # fmt: skip
 OUTSIDE = [getattr(millstream.ctx(), name) for name in FIELDS]
 

@@ -18,7 +18,7 @@ def main() -> list[int | str]:
     try:
         list(millstream.map(functools.partial(child, 100), range(3)))
     except TypeError as exc:
-        found.append(("exactly one parameter open" in str(exc) and "TypeError") or str(exc))
+        found.append(("exactly one parameter unspecified" in str(exc) and "TypeError") or str(exc))
     return found
 
 
