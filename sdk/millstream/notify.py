@@ -15,6 +15,9 @@ from millstream_events.notices import NOTICES_MAX, HttpNotice, MailNotice, Notic
 
 _PHASES: Final = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 _MESSAGE: Final = "Run: {{.Run.Name}}\nProject/Domain: {{.Run.Project}}/{{.Run.Domain}}\n"
+_SLACK_MESSAGE: Final = (
+    "Run: {{.Run.Name}} finished with phase {{.Phase}}\n | {{.Run.Project}}/{{.Run.Domain}}\n"
+)
 
 Method: TypeAlias = Literal[
     "POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"
@@ -91,7 +94,8 @@ class Email(Notification):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("recipients", "cc", "bcc"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         if not self.recipients:
             raise ValueError("At least one recipient must be specified")
 
@@ -122,7 +126,7 @@ class Slack(Notification):
         if self.blocks is not None:
             object.__setattr__(self, "blocks", tuple(self.blocks))
         elif self.message is None:
-            object.__setattr__(self, "message", f"{_MESSAGE}Phase: {{{{.Phase}}}}\n")
+            object.__setattr__(self, "message", _SLACK_MESSAGE)
 
     def notice(self) -> Notice:
         """Return the request."""

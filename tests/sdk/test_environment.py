@@ -205,7 +205,7 @@ def test_reuse_can_be_switched_off_as_in_flyte() -> None:
 def test_a_clone_has_the_settings_but_not_the_tasks() -> None:
     clone = env.clone_with("copy", cache="auto", env_vars={"C": "3"})
     assert (clone.name, clone.queue, clone.pool) == ("copy", "low", "cpu")
-    assert clone.cache.behavior == "auto"
+    assert clone.cache == "auto"
     assert clone.env_vars == {"C": "3"}
     assert clone.tasks == {}
     with pytest.raises(TypeError):
