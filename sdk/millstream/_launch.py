@@ -147,6 +147,7 @@ class Runner:
                 labels={**saved.labels, **own.labels},
                 custom_context={**saved.custom_context, **own.custom_context},
                 overwrite_cache=own.overwrite_cache or saved.overwrite_cache,
+                more_notes=saved.notes,
             )
         )
 
@@ -302,6 +303,7 @@ def with_runcontext(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     queue: str | None = None,
+    interruptible: bool | None = None,
     overwrite_cache: bool = False,
     disable_run_cache: bool = False,
     cache_lookup_scope: CacheLookupScope = "global",
@@ -335,6 +337,7 @@ def with_runcontext(
         labels: For finding runs.
         annotations: For people who look at the run.
         queue: Instead of the root task's own, and for every task below that names none.
+        interruptible: Whether nodes that may vanish are welcome, instead of what tasks say.
         overwrite_cache: Run every action though its result is cached, and store what it gives.
         disable_run_cache: Neither look any action up nor store its result.
         cache_lookup_scope: `project-domain`: reuse only what the run's own have computed.
@@ -389,5 +392,6 @@ def with_runcontext(
             started_ms=unix_ms(run_start_time),
             on_divergence=checked_on_divergence(on_divergence),
             notices=notices_of(notifications),
+            interruptible=interruptible,
         )
     )

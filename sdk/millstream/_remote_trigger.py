@@ -199,6 +199,7 @@ class SavedCall(NamedTuple):
     labels: Mapping[str, str]
     custom_context: Mapping[str, str]
     overwrite_cache: bool
+    notes: tuple[tuple[str, str], ...]
 
 
 async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: int) -> SavedCall:
@@ -234,6 +235,7 @@ async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: in
         dict(record.labels),
         dict(record.context),
         record.cache_mode == 1,
+        record.notes,
     )
 
 

@@ -28,7 +28,6 @@ _COPY_STYLES: Final = ("loaded_modules", "all", "none")
 #: Parameters of `flyte.with_runcontext` that have no effect here, and what happens instead.
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "debug": "no editor is started in a task; local mode takes breakpoints",
-    "interruptible": "no node is told apart as interruptible",
     "preserve_original_types": "values keep their types always",
     "service_account": "tasks run under the account of their pool",
     "sync_local_sys_paths": "workers get the bundle's own paths",
@@ -73,6 +72,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int = 0
     on_divergence: str = ""
     notices: tuple[Notice, ...] = ()
+    #: Of the trigger that is fired by hand; those above are stronger.
+    more_notes: tuple[tuple[str, str], ...] = ()
+    #: Whether nodes that may vanish are welcome; None: as each task says.
+    interruptible: bool | None = None
 
     def wide(self) -> RunWide:
         """Return what every action of the run is to follow."""
@@ -84,15 +87,14 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             started_ms=self.started_ms,
             version=self.version,
             base_dir=self.run_base_dir,
+            interruptible=self.interruptible,
         )
 
     def notes(self) -> tuple[tuple[str, str], ...]:
         """Return what is kept with the run for people to read."""
-        annotations = sorted(self.annotations.items())
-        return (
-            *((f"{ANNOTATION}{key}", value) for key, value in annotations),
-            *notes_of(self.notices),
-        )
+        own = {f"{ANNOTATION}{key}": value for key, value in sorted(self.annotations.items())}
+        own.update(notes_of(self.notices))
+        return tuple({**dict(self.more_notes), **own}.items())
 
 
 def check_mode(mode: str | None, *, name: str | None, run_base_dir: str | None) -> None:
