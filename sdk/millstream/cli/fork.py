@@ -47,7 +47,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream fork", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream fork", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default

@@ -50,7 +50,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream rerun", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream rerun", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default

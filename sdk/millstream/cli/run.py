@@ -60,7 +60,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream run", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream run", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default
