@@ -25,6 +25,7 @@ from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
 from millstream.cli.reach import place_here
+from millstream.cli.run_settings import AS_USUAL, OPTIONS, RunSettings
 from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
 from millstream_events.names import name_flaw
@@ -36,8 +37,11 @@ OWN: Final[Mapping[str, bool]] = {
     "--detach": False,
     "--local": False,
     "--follow": False,
+    "-f": False,
     "--project": True,
+    "-p": True,
     "--domain": True,
+    "-d": True,
     "--slots": True,
     "--workers": True,
     "--output": True,
@@ -45,10 +49,15 @@ OWN: Final[Mapping[str, bool]] = {
     "--version": True,
     "--verbose": False,
     "-v": False,
+    **OPTIONS,
 }
 #: In place of FILE: TASK is one that was deployed.
 DEPLOYED: Final = "deployed-task"
-_PLACE: Final = ("project", "domain", "version")
+_PLACE: Final = {
+    "project": ("--project", "-p"),
+    "domain": ("--domain", "-d"),
+    "version": ("--version",),
+}
 _HELP: Final = ("--help", "-h")
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -73,20 +82,32 @@ def run(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
         # Parsed as it stands, for the help, or for the error about what is missing.
         return _parsed(tokens, ())
     file, task = tokens[target[0]], tokens[target[1]]
-    options = dict(itertools.pairwise(tokens))
-    found = _find(file, task, **{name: options.get(f"--{name}", "") for name in _PLACE})
+    found = _find(file, task, **{name: _given(tokens, each) for name, each in _PLACE.items()})
     parameters = parameters_of(found.func, found.interface.annotations)
     command = split_tail(tokens[target[1] + 1 :], parameters, OWN)
     return _parsed((*tokens[: target[1] + 1], *command.own), command.task)
+
+
+def _given(tokens: Sequence[str], names: Sequence[str]) -> str:
+    """Return the value of an option before all is parsed; empty: it was not given."""
+    for token, following in itertools.pairwise((*tokens, "")):
+        if token in names:
+            return following
+        name, equals, value = token.partition("=")
+        if equals and name in names:
+            return value
+    return ""
 
 
 def _find(
     file: str, task: str, *, project: str, domain: str, version: str
 ) -> Task[..., Any] | TaskDetails:
     if file != DEPLOYED:
-        if version:
-            raise UsageError("--version goes with deployed-task", "a file has but one version")
         return find_task(load_module(Path(file)), task)
+    task, colon, named = task.partition(":")
+    if colon and version not in ("", named):
+        raise UsageError(f"two versions of {task} are named: {named!r} and {version!r}")
+    version = named or version
     try:
         return RemoteTask.get(
             task, project or None, domain or None, version or None, "latest"
@@ -111,12 +132,13 @@ def launch(
     name: str = "",
     detach: _Flag = False,
     local: _Flag = False,
-    follow: _Flag = False,
-    project: str = "",
-    domain: str = "",
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    project: Annotated[str, Parameter(name=["--project", "-p"])] = "",
+    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = "",
     slots: int = 0,
     workers: int = 0,
     version: str = "",
+    settings: RunSettings = AS_USUAL,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
@@ -135,21 +157,32 @@ def launch(
         domain: Instead of the configured one.
         slots: Actions at once, if a cluster has to be started.
         workers: Warm workers, if a cluster has to be started.
-        version: Of a deployed task; else the latest.
+        version: Of a deployed task, else the latest, also written TASK:VERSION; of a file: the
+            name that its code is given.
+        settings: How the run is made.
         common: Options of every command.
     """
     check_names({"--name": name, "--project": project, "--domain": domain})
     found = _find(str(file), task, project=project, domain=domain, version=version)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir = place_here().project_dir
-    own_root = project_dir if str(file) == DEPLOYED else module_at(file).root
+    is_file = str(file) != DEPLOYED
+    own_root = module_at(file).root if is_file else project_dir
+    near = None if own_root.is_relative_to(project_dir) else own_root
     init(
-        root_dir=None if own_root.is_relative_to(project_dir) else own_root,
+        root_dir=settings.root() or near,
         slots=slots or None,
         workers=workers or None,
     )
     mode: Mode = "local" if local else installation().settings.mode
-    context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
+    context = with_runcontext(
+        mode=mode,
+        name=name,
+        project=project,
+        domain=domain,
+        version=version if is_file else None,
+        **settings.options(),
+    )
     if mode == "local":
         return _run_here(context.run, cast("Task[..., Any]", found), values, common)
     embedded = is_embedded()
