@@ -359,7 +359,7 @@ def with_runcontext(
         TypeError: An unknown parameter, or something else than strings.
     """
     check_mode(mode, name=name, run_base_dir=path_text(run_base_dir))
-    check_copy_style(copy_style)
+    check_copy_style(copy_style, version)
     for parameter, given in {"name": name, "project": project, "domain": domain}.items():
         if given and (flaw := name_flaw(given)):
             raise ValueError(f"{parameter} must {flaw}")

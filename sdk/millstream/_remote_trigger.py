@@ -9,6 +9,7 @@ import msgspec
 from millstream._client import Client, new_command_id
 from millstream._init import Installation, installation
 from millstream._reader import read_shard
+from millstream._remote_shown import Shown
 from millstream._remote_task import TaskDetails, details_of, find_version
 from millstream._remote_tasks import Task
 from millstream._syncify import Syncified, SyncifiedIterator
@@ -28,7 +29,7 @@ from millstream_events.values import INLINE_BYTES_MAX
 _NS: int = 1_000_000
 
 
-class Trigger:
+class Trigger(Shown):
     """A deployed trigger, as it was when it was read."""
 
     #: `create(trigger, task_name, task_version=None)`: add one to a task that is deployed.
@@ -116,6 +117,10 @@ class Trigger:
             "fired_run": state.fired_run or None,
             "deployed_at": show_time(state.deployed_ms * _NS),
         }
+
+    async def get_details(self) -> "TriggerDetails":
+        """Return all that is known of it; nothing more is read for that."""
+        return TriggerDetails(self.state)
 
     def __repr__(self) -> str:
         active = "active" if self.is_active else "inactive"

@@ -112,12 +112,15 @@ def check_mode(mode: str | None, *, name: str | None, run_base_dir: str | None) 
         raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
 
 
-def check_copy_style(copy_style: str | None) -> None:
+def check_copy_style(copy_style: str | None, version: str | None = None) -> None:
     """Refuse a way of packing code that there is not.
 
     Raises:
-        ValueError: It names another one, or Flyte's internal `custom`.
+        ValueError: It names another one, or Flyte's internal `custom`; or no version is given
+            for code that is not packed, whose digest would stand for one.
     """
+    if copy_style == "none" and not version:
+        raise ValueError("Version is required when copy_style is 'none'")
     if copy_style == "custom":
         raise ValueError("copy_style='custom' is not yet supported through with_runcontext.")
     if copy_style is not None and copy_style not in _COPY_STYLES:
@@ -135,7 +138,8 @@ def check_others(others: Mapping[str, object]) -> None:
     unknown = sorted(others.keys() - known)
     if unknown:
         every = (*known, *RunOptions.__struct_fields__)
-        raise TypeError(unknown_name("with_runcontext() has no parameter", unknown[0], every))
+        what = "with_runcontext() got an unexpected keyword argument"
+        raise TypeError(unknown_name(what, unknown[0], every))
     given = {key: value for key, value in others.items() if value}
     for key in sorted(given.keys() & _REFUSED.keys()):
         raise NotYetSupportedError(f"{key}= of with_runcontext()", _REFUSED[key])
@@ -152,7 +156,10 @@ def concurrency_of(most: int | None) -> int:
         ValueError: 1, or below 0.
     """
     if most == 1 or (most or 0) < 0:
-        raise ValueError(f"max_action_concurrency must be 0 (no limit) or at least 2, got {most}")
+        raise ValueError(
+            f"max_action_concurrency must be 0 (platform default) or at least 2, got {most}: "
+            f"with 1 a parent that waits for its child would take the only place"
+        )
     return most or 0
 
 

@@ -157,8 +157,7 @@ def launch(
         domain: Instead of the configured one.
         slots: Actions at once, if a cluster has to be started.
         workers: Warm workers, if a cluster has to be started.
-        version: Of a deployed task, else the latest, also written TASK:VERSION; of a file: the
-            name that its code is given.
+        version: Of a deployed task, also written TASK:VERSION; else the latest. Of a file's code.
         settings: How the run is made.
         common: Options of every command.
     """
@@ -166,23 +165,12 @@ def launch(
     found = _find(str(file), task, project=project, domain=domain, version=version)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir = place_here().project_dir
-    is_file = str(file) != DEPLOYED
-    own_root = module_at(file).root if is_file else project_dir
-    near = None if own_root.is_relative_to(project_dir) else own_root
-    init(
-        root_dir=settings.root() or near,
-        slots=slots or None,
-        workers=workers or None,
-    )
+    root = settings.root() or _root_beside(file, project_dir)
+    init(root_dir=root, slots=slots or None, workers=workers or None)
     mode: Mode = "local" if local else installation().settings.mode
-    context = with_runcontext(
-        mode=mode,
-        name=name,
-        project=project,
-        domain=domain,
-        version=version if is_file else None,
-        **settings.options(),
-    )
+    own_version = "" if str(file) == DEPLOYED else version
+    options: dict[str, Any] = {**settings.options(), "version": own_version}
+    context = with_runcontext(mode=mode, name=name, project=project, domain=domain, **options)
     if mode == "local":
         return _run_here(context.run, cast("Task[..., Any]", found), values, common)
     embedded = is_embedded()
@@ -196,6 +184,12 @@ def launch(
     except KeyboardInterrupt:
         interrupted(started, embedded=embedded)
     return report_run(started, common, detached=detach)
+
+
+def _root_beside(file: Path, project_dir: Path) -> Path | None:
+    """Return the folder that a file outside of the project is imported from; None: within."""
+    root = project_dir if str(file) == DEPLOYED else module_at(file).root
+    return None if root.is_relative_to(project_dir) else root
 
 
 def check_names(names: Mapping[str, str]) -> None:
