@@ -3,15 +3,16 @@
 The cluster sends them, also when the program that started the run is gone. A notification that
 cannot be sent is tried again a few times and then noted with the run; it never fails one. Texts
 may hold `{{.Run.Name}}`, `{{.Run.Project}}`, `{{.Run.Domain}}`, `{{.Phase}}` and `{{.Error}}`.
-They are kept in the log with the run, addresses and headers included.
+They are kept in the log with the run, addresses and headers included; `NamedRule` and
+`NamedDelivery` keep these with the administrator, in the file that `MILLSTREAM_NOTICES` names
+to the scheduler.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from millstream._unsupported import warn
-from millstream_events.notices import NOTICES_MAX, HttpNotice, MailNotice, Notice
+from millstream_events.notices import NOTICES_MAX, HttpNotice, MailNotice, NamedNotice, Notice
 
 _PHASES: Final = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 _MESSAGE: Final = "Run: {{.Run.Name}}\nProject/Domain: {{.Run.Project}}/{{.Run.Domain}}\n"
@@ -30,13 +31,17 @@ def _phase_word(phase: object) -> str:
 
 @dataclass(frozen=True)
 class NamedRule:
-    """A rule that an administrator has set up, by its name."""
+    """A rule that an administrator has set up, by its name: when to tell whom."""
 
     name: str
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("Rule name must not be empty")
+
+    def notice(self) -> Notice:
+        """Return the name; whoever sends it knows what it stands for."""
+        return NamedNotice(phases=_PHASES, name=self.name, is_rule=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +68,13 @@ class Notification:
         """The phases, in capital letters."""
         return tuple(map(_phase_word, cast("Sequence[object]", self.on_phase)))
 
-    def notice(self) -> Notice | None:
-        """Return what is to be sent; None: nobody here knows how."""
-        return None
+    def notice(self) -> Notice:
+        """Return what is to be sent.
+
+        Raises:
+            TypeError: This class says only when, not how.
+        """
+        raise TypeError("a plain Notification says only when: use Slack, Email, Webhook, ...")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +87,10 @@ class NamedDelivery(Notification):
         super().__post_init__()
         if not self.name:
             raise ValueError("Delivery config name must not be empty")
+
+    def notice(self) -> Notice:
+        """Return the name; whoever sends it knows what it stands for."""
+        return NamedNotice(phases=self.phases, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,12 +224,7 @@ def notices_of(given: object) -> tuple[Notice, ...]:
     for one in several:
         if not isinstance(one, Notification | NamedRule):
             raise TypeError(f"notifications are made by `millstream.notify`, not {one!r}")
-        notice = one.notice() if isinstance(one, Notification) else None
-        if notice is None:
-            name = f"{type(one).__name__}({getattr(one, 'name', '')!r})"
-            warn("MS2022", f"{name} is not sent: no rules or deliveries are kept by name")
-        else:
-            notices.append(notice)
+        notices.append(one.notice())
     return tuple(notices)
 
 
