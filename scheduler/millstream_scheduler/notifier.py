@@ -130,6 +130,9 @@ class Notifier:
                     outcome = f"failed: {why}"
                 else:
                     await asyncio.sleep(wait_s)
+            except RuntimeError as exc:
+                # The process is ending, and starts no thread any more.
+                return f"failed: {exc}"
         return outcome
 
     def _send(self, notice: HttpNotice | MailNotice) -> None:

@@ -153,7 +153,10 @@ class Runner:
 
     def _check(self, task: object) -> tuple[Installation, str]:
         if not isinstance(task, (Task, TaskDetails)):
-            raise TypeError(f"run() takes a task, made with `@env.task`, not {task!r}")
+            raise TypeError(
+                f"run() takes a task, made with `@env.task`: only tasks can be run, not generic "
+                f"functions or methods: {task!r}"
+            )
         loading = os.environ.get(_LOADING_VARIABLE)
         if loading:
             raise InitializationError(
