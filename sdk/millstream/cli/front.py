@@ -19,7 +19,7 @@ COMMANDS: Final = {
     "diff": "Compare two runs.",
     "doctor": "Check the installation.",
     "fork": "Run an earlier run, changed code.",
-    "get": "Show runs, actions, events, logs, values, pools, the cluster.",
+    "get": "Show runs, actions, logs, values, code, deployed tasks, the cluster.",
     "pause": "Hold a run back.",
     "replay": "Fold a run's log up to some point.",
     "rerun": "Run an earlier run again.",
@@ -29,6 +29,7 @@ COMMANDS: Final = {
     "start": "Run one part of an installation in the foreground.",
     "update": "Change something.",
     "watch": "Show a run as it goes, to its end.",
+    "whoami": "Show the name that runs are recorded under.",
 }
 ABOUT: Final = "Durable Python workflows.\n\nmillstream run hello.py main --n 3"
 _OPTIONS: Final = {

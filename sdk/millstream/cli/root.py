@@ -31,6 +31,7 @@ _NOUNS: Final = (
     "secret",
     "task",
     "trigger",
+    "project",
 )
 #: Verb -> (noun, what it does to it)...
 _STORE_VERBS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
@@ -68,6 +69,7 @@ def build() -> App:
     app.command("millstream.cli.replay:replay", name="replay", help=COMMANDS["replay"])
     app.command("millstream.cli.audit:audit", name="audit", help=COMMANDS["audit"])
     app.command("millstream.cli.doctor:doctor", name="doctor", help=COMMANDS["doctor"])
+    app.command("millstream.cli.get_place:whoami", name="whoami", help=COMMANDS["whoami"])
     app.command(_getting())
     for verb, nouns in _STORE_VERBS.items():
         turn = App(name=verb, help=COMMANDS[verb])
@@ -102,9 +104,8 @@ def _add_parts(app: App) -> None:
 
 
 def _add_trigger(turn: App, verb: str) -> None:
-    if verb != "create":
-        target = f"millstream.cli.get_task:{verb}_trigger"
-        turn.command(target, name="trigger", help=f"{verb.capitalize()} a trigger.")
+    target = f"millstream.cli.get_task:{verb}_trigger"
+    turn.command(target, name="trigger", help=f"{verb.capitalize()} a trigger.")
 
 
 def _add_deployed(get: App) -> None:
@@ -129,6 +130,12 @@ def _getting() -> App:
         help="Show condition.",
     )
     get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
+    for noun, what in (
+        ("project", "Show projects."),
+        ("config", "Show settings, and where they come from."),
+        ("code", "Store the code of a run."),
+    ):
+        get.command(f"millstream.cli.get_place:get_{noun}", name=_names(noun), help=what)
     _add_deployed(get)
     return get
 
