@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
 from millstream._config import Option, Settings, load_settings, project_dir_of
-from millstream._kept import ordinal_named
+from millstream._kept import RUN_URL, ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
 from millstream.cli.outcome import NotFoundError, UsageError, nearest
 from millstream_events.connect import Connection, connect
@@ -69,11 +69,12 @@ class Reached(NamedTuple):
         return self.connection.event_log(self.endpoint.shard_name)
 
     async def run_id(self, name: str) -> str:
-        """Return the id of the run that has this id or name.
+        """Return the id of the run that has this id, name or URL.
 
         Raises:
             NotFoundError: None has; the nearest one is named.
         """
+        name = name.removeprefix(RUN_URL)
         found = await resolve_run(self.log, name, self.place.settings.project)
         if found is None:
             known = [run.name or run.id for run in await list_runs(self.log)]
