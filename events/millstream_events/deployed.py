@@ -100,6 +100,8 @@ class DeployedTrigger(msgspec.Struct, frozen=True, array_like=True):
     #: Empty with a `time_input`: no two firings have the same inputs.
     cache_key: bytes = b""
     who: str = ""
+    #: Kept with each run: annotations, and whom to tell of its end.
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 class Firing(msgspec.Struct, frozen=True, array_like=True):

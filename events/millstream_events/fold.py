@@ -214,6 +214,10 @@ def _run_resumed(place: Place, event: m.RunResumed) -> bool:
     if run.finished or not run.paused:
         return False
     run.paused = False
+    for action in run.actions:
+        if action.state in (State.READY, State.HELD):
+            # What was waited before the pause, and during it, is charged to nobody.
+            action.ready_ns = place.ts_ns
     return True
 
 

@@ -23,7 +23,7 @@ class HttpNotice(msgspec.Struct, frozen=True, kw_only=True, tag="http"):
     """A request to make; templates may stand in every text."""
 
     #: In capital letters.
-    phases: tuple[str, ...]
+    phases: tuple[str, ...] = ()
     url: str
     method: str = "POST"
     headers: dict[str, str] = {}
@@ -34,7 +34,7 @@ class HttpNotice(msgspec.Struct, frozen=True, kw_only=True, tag="http"):
 class MailNotice(msgspec.Struct, frozen=True, kw_only=True, tag="mail"):
     """A mail to send; templates may stand in every text."""
 
-    phases: tuple[str, ...]
+    phases: tuple[str, ...] = ()
     to: tuple[str, ...]
     cc: tuple[str, ...] = ()
     bcc: tuple[str, ...] = ()
@@ -44,7 +44,48 @@ class MailNotice(msgspec.Struct, frozen=True, kw_only=True, tag="mail"):
     html: str = ""
 
 
-Notice: TypeAlias = HttpNotice | MailNotice
+class NamedNotice(msgspec.Struct, frozen=True, kw_only=True, tag="named"):
+    """What the cluster's administrator has set up under a name; see `NoticeBook`."""
+
+    phases: tuple[str, ...]
+    name: str
+    #: The name is that of a rule; else of a delivery.
+    is_rule: bool = False
+
+
+class NoticeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Deliveries that are made when a run ends in certain phases."""
+
+    on_phase: tuple[str, ...]
+    deliver: tuple[str, ...]
+
+
+class NoticeBook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Deliveries and rules by name, as the administrator has written them down."""
+
+    deliveries: dict[str, HttpNotice | MailNotice] = {}
+    rules: dict[str, NoticeRule] = {}
+
+    def targets(self, notice: NamedNotice, phase: str) -> tuple[HttpNotice | MailNotice, ...]:
+        """Return what is to be sent for a name when a run ends in `phase`.
+
+        Raises:
+            LookupError: Nothing is set up under that name.
+        """
+        names: tuple[str, ...] = (notice.name,)
+        if notice.is_rule:
+            rule = self.rules.get(notice.name)
+            if rule is None:
+                raise LookupError(f"no rule is called {notice.name!r}")
+            phases = {each.upper() for each in rule.on_phase}
+            names = rule.deliver if phase in phases else ()
+        unknown = [name for name in names if name not in self.deliveries]
+        if unknown:
+            raise LookupError(f"no delivery is called {unknown[0]!r}")
+        return tuple(self.deliveries[name] for name in names)
+
+
+Notice: TypeAlias = HttpNotice | MailNotice | NamedNotice
 
 _decoder: Final = msgspec.json.Decoder[Notice](Notice)
 
@@ -74,6 +115,19 @@ def due_notices(run: RunState) -> dict[int, Notice]:
         if run.phase in notice.phases:
             due[number] = _filled(notice, _words(run))
     return due
+
+
+def named_targets(
+    book: NoticeBook, notice: NamedNotice, run: RunState
+) -> tuple[HttpNotice | MailNotice, ...]:
+    """Return what a name of the book stands for when this run has ended, ready to be sent.
+
+    Raises:
+        LookupError: Nothing is set up under that name.
+    """
+    words = _words(run)
+    found = (_filled(each, words) for each in book.targets(notice, run.phase))
+    return tuple(each for each in found if not isinstance(each, NamedNotice))
 
 
 def _words(run: RunState) -> Mapping[str, str]:

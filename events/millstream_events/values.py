@@ -109,6 +109,8 @@ class RunWide(msgspec.Struct, frozen=True, array_like=True):
     version: str = ""
     #: Folder or URL under which the run's actions name their places; empty: none was given.
     base_dir: str = ""
+    #: Whether nodes that may vanish are welcome; None: as each task says.
+    interruptible: bool | None = None
 
 
 class LinkValue(msgspec.Struct, frozen=True, array_like=True):

@@ -19,6 +19,7 @@ import msgspec
 
 from millstream._bundle import MANIFEST, Manifest
 from millstream._image_use import adopt
+from millstream._init import adopt_place
 from millstream._live_tasks import live_task
 from millstream._pickling import load as load_pickled
 from millstream.errors import ModuleLoadError
@@ -85,6 +86,7 @@ def enter_bundle(bundle_dir: Path | None, cwd: Path | None) -> None:
     else:
         manifest = read_manifest(bundle_dir)
         adopt(manifest.images)
+        adopt_place(manifest.place)
         relative = manifest.sys_path or ("",)
         folders = [str(bundle_dir / name) if name else str(bundle_dir) for name in relative]
     sys.path[:0] = [folder for folder in folders if folder not in sys.path]

@@ -6,17 +6,28 @@ process may die between sending it and noting that), and is given up after some 
 """
 
 import asyncio
+import os
 import smtplib
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import msgspec
 
 from millstream_events.logs import get_logger
-from millstream_events.notices import NOTICED, HttpNotice, MailNotice, Notice, due_notices
+from millstream_events.notices import (
+    NOTICED,
+    HttpNotice,
+    MailNotice,
+    NamedNotice,
+    Notice,
+    NoticeBook,
+    due_notices,
+    named_targets,
+)
 from millstream_events.state import RunState, ShardState
 
 log = get_logger("notifier")
@@ -29,6 +40,9 @@ _WAITS_S: Final = (1.0, 5.0, 30.0)
 _SENDING_MAX: Final = 8
 #: Runs that may wait for their turn; what comes beyond is sent by the next leader.
 _WAITING_MAX: Final = 10_000
+_SENT: Final = "sent"
+#: Names a TOML file with the tables `deliveries` and `rules` of `NoticeBook`.
+_BOOK_VARIABLE: Final = "MILLSTREAM_NOTICES"
 _SENDER: Final = "millstream@localhost"
 _WHY_CHARS_MAX: Final = 200
 
@@ -39,15 +53,24 @@ Annotate = Callable[[str, str, str], None]
 class Notifier:
     """Sends the notices of one shard, on the leader's loop."""
 
-    def __init__(self, state: ShardState, annotate: Annotate, *, smtp: str) -> None:
+    def __init__(
+        self,
+        state: ShardState,
+        annotate: Annotate,
+        *,
+        smtp: str,
+        book: NoticeBook | None = None,
+    ) -> None:
         """Take up what former leaders left.
 
         Args:
             state: The folded shard; everything in it is durable now.
             annotate: Has the leader note something with a run.
             smtp: `host:port` of the mail server.
+            book: Rules and deliveries by name; None: the file that `MILLSTREAM_NOTICES` names.
         """
         self._annotate = annotate
+        self._book, self._flaw = (book, "") if book is not None else read_book()
         self._smtp = smtp
         self._gate = asyncio.Semaphore(_SENDING_MAX)
         self._sending: set[asyncio.Task[None]] = set()
@@ -59,7 +82,8 @@ class Notifier:
         if not run.notes or len(self._sending) >= _WAITING_MAX:
             return
         for number, notice in due_notices(run).items():
-            task = asyncio.create_task(self._deliver(run.id, number, notice), name="notice")
+            sending = self._send_all(run, number, notice)
+            task = asyncio.create_task(sending, name="notice")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
@@ -73,8 +97,27 @@ class Notifier:
         for task in list(self._sending):
             task.cancel()
 
-    async def _deliver(self, run: str, number: int, notice: Notice) -> None:
-        outcome = "sent"
+    async def _send_all(self, run: RunState, number: int, notice: Notice) -> None:
+        """Send what a notice stands for, and note with the run what came of it."""
+        targets: Sequence[HttpNotice | MailNotice]
+        if isinstance(notice, NamedNotice):
+            try:
+                targets = named_targets(self._book, notice, run)
+            except LookupError as exc:
+                why = f"{exc.args[0]}{self._flaw}"
+                log.warning("notice_not_sent", run=run.id, notice=number, why=why)
+                self._annotate(run.id, f"{NOTICED}{number}", f"failed: {why}")
+                return
+        else:
+            targets = (notice,)
+        outcomes = [await self._deliver(run.id, number, target) for target in targets]
+        failed = [outcome for outcome in outcomes if outcome != _SENT]
+        outcome = failed[0] if failed else _SENT if outcomes else "not due"
+        self._annotate(run.id, f"{NOTICED}{number}", outcome)
+
+    async def _deliver(self, run: str, number: int, notice: HttpNotice | MailNotice) -> str:
+        """Return what came of sending one notice."""
+        outcome = _SENT
         for wait_s in (*_WAITS_S, None):
             try:
                 async with self._gate:
@@ -87,9 +130,12 @@ class Notifier:
                     outcome = f"failed: {why}"
                 else:
                     await asyncio.sleep(wait_s)
-        self._annotate(run, f"{NOTICED}{number}", outcome)
+            except RuntimeError as exc:
+                # The process is ending, and starts no thread any more.
+                return f"failed: {exc}"
+        return outcome
 
-    def _send(self, notice: Notice) -> None:
+    def _send(self, notice: HttpNotice | MailNotice) -> None:
         """Send one notice, in a thread.
 
         Raises:
@@ -116,6 +162,18 @@ class Notifier:
             request.add_header(name, value)
         with urllib.request.urlopen(request, timeout=_TRY_S):  # noqa: S310 the scheme was checked
             return
+
+
+def read_book() -> tuple[NoticeBook, str]:
+    """Return what is set up by name, and why it cannot be read, to be put behind an error."""
+    path = os.environ.get(_BOOK_VARIABLE)
+    if not path:
+        return NoticeBook(), f"; {_BOOK_VARIABLE} names no file"
+    try:
+        return msgspec.toml.decode(Path(path).read_bytes(), type=NoticeBook), ""
+    except (OSError, ValueError) as exc:
+        log.error("notices_unreadable", path=path, why=str(exc))
+        return NoticeBook(), f"; {path}: {exc}"[:_WHY_CHARS_MAX]
 
 
 def mail_of(notice: MailNotice) -> EmailMessage:

@@ -58,6 +58,13 @@ class QueueBook:
             return False
         return not new_run or len(self._runs[name]) < settings.run_concurrency
 
+    def why_full(self, name: str) -> str:
+        """Say what a queue without room waits for."""
+        settings = self.settings.get(name, _PLAIN)
+        if settings.action_concurrency and self._busy[name] >= settings.action_concurrency:
+            return f"queue {name!r} has its most actions at once, {settings.action_concurrency}"
+        return f"queue {name!r} has its most runs under way, {settings.run_concurrency}"
+
     def runs_in(self, name: str) -> int:
         """Return how many runs of a configured queue are under way."""
         return len(self._runs[name])

@@ -10,7 +10,9 @@ from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.state import RunState
 from millstream_events.values import NO_NEEDS, ErrorRecord
+from millstream_scheduler.book import ReadyClass
 from millstream_scheduler.conditions import notify
+from millstream_scheduler.fairness import Ready
 from millstream_scheduler.hear_reports import live_on, lose
 from millstream_scheduler.outcomes import (
     abort_action,
@@ -173,6 +175,7 @@ def hold_unmatched(turn: Turn) -> None:
         needs = group.key.wanted.needs or NO_NEEDS
         if any(room.has(needs) for room in rooms.values()):
             group.unmatched_since_ns = 0
+            _hold_back(turn, group)
             continue
         if not group.unmatched_since_ns:
             group.unmatched_since_ns = turn.monotonic_ns
@@ -184,13 +187,26 @@ def hold_unmatched(turn: Turn) -> None:
                 there = f"pools that are there: {', '.join(pools)}" if pools else "no pool is there"
                 reason = f"no agent offers {describe(selector)}; {there}"
             for ready in group.queue.peek(HELD_MAX):
-                _hold(turn, ready.run, ready.ordinal, reason)
+                _hold(turn, ready, "pool", reason)
 
 
-def _hold(turn: Turn, run_id: str, ordinal: int, reason: str) -> None:
-    run = turn.state.runs.get(run_id)
-    if run is None or not run.decidable:
+def _hold_back(turn: Turn, group: ReadyClass) -> None:
+    """Mark what has waited for room in its queue as held, where an agent could take it."""
+    name, queues = group.key.queue_name, turn.book.queues
+    if queues.has_room(name, new_run=group.key.new_runs):
         return
-    action = run.actions[ordinal]
-    if action.state == State.READY:
-        turn.record(run, m.ActionHeld(ordinal, 0, action.last_rev, why="pool", reason=reason))
+    before_ns = (turn.now_ms - turn.book.config.hold_ms) * 1_000_000
+    for ready in group.queue.peek(HELD_MAX):
+        run = turn.state.runs.get(ready.run)
+        if run is not None and run.actions[ready.ordinal].ready_ns <= before_ns:
+            _hold(turn, ready, "limit", queues.why_full(name))
+
+
+def _hold(turn: Turn, ready: Ready, why: str, reason: str) -> None:
+    run = turn.state.runs.get(ready.run)
+    if run is None or not run.decidable or run.paused:
+        return
+    action = run.actions[ready.ordinal]
+    if action.state == State.READY and action.attempt == ready.attempt:
+        event = m.ActionHeld(ready.ordinal, 0, action.last_rev, why=why, reason=reason)
+        turn.record(run, event)

@@ -60,6 +60,8 @@ def fire_trigger(turn: Turn, due: Due) -> None:
             fired=Firing(due.run, at_ms),
         ),
     )
+    if trigger.notes:
+        turn.record(run, m.RunAnnotated(0, entries=trigger.notes, who=trigger.who))
     turn.book.open_run(run)
     look_up(turn, run, 0)
     turn.book.watch_trigger(due.run)

@@ -60,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     modules: tuple[str, ...] = ()
     #: Environment -> digest of its plan, in hexadecimal; empty: the agent's own interpreter.
     images: dict[str, str] = {}
+    #: Project and domain, where the code asked for them while it was loaded.
+    place: dict[str, str] = {}
 
 
 class Bundle(NamedTuple):
@@ -150,6 +152,7 @@ class BundleCache:
         self._files: _Files = {}
         self._stamps: list[tuple[int, int]] = []
         self._images: Mapping[str, str] = {}
+        self._place: Mapping[str, str] = {}
         self._bundle: Bundle | None = None
 
     def bundle(
@@ -158,6 +161,7 @@ class BundleCache:
         *,
         copy_style: str = "loaded_modules",
         images: Mapping[str, str] | None = None,
+        place: Mapping[str, str] | None = None,
     ) -> Bundle:
         """Return the bundle of `root`; errors as those of `pack_bundle`.
 
@@ -165,9 +169,10 @@ class BundleCache:
             root: As for `pack_bundle`.
             copy_style: As for `pack_bundle`.
             images: Environment -> digest of its plan, for workers to know.
+            place: Project and domain that the code asked for, for workers to say the same.
         """
-        if (images or {}) != self._images:
-            self._images = dict(images or {})
+        if (images or {}) != self._images or (place or {}) != self._place:
+            self._images, self._place = dict(images or {}), dict(place or {})
             self._bundle = None
         script = main_script()
         newest = next(reversed(sys.modules))
@@ -181,7 +186,7 @@ class BundleCache:
         stamps = [_stamp(path) for path in self._files.values()]
         if self._bundle is None or stamps != self._stamps:
             main = None if main_module() else script
-            content = _pack(root, self._files, self._modules, main, self._images)
+            content = _pack(root, self._files, self._modules, main, self._images, self._place)
             self._bundle = Bundle(digest_of(content), content)
             self._stamps = stamps
         return self._bundle
@@ -208,6 +213,7 @@ def _pack(
     modules: Mapping[str, str],
     main: Path | None,
     images: Mapping[str, str] | None = None,
+    place: Mapping[str, str] | None = None,
 ) -> bytes:
     total_bytes = 0
     manifest = Manifest(
@@ -216,6 +222,7 @@ def _pack(
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         modules=tuple(sorted(modules)),
         images=dict(sorted((images or {}).items())),
+        place=dict(sorted((place or {}).items())),
     )
     tar_bytes = io.BytesIO()
     with tarfile.open(fileobj=tar_bytes, mode="w", format=tarfile.GNU_FORMAT) as archive:

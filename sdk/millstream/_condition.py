@@ -15,6 +15,7 @@ from millstream._context import ActionContext, Question, current
 from millstream._group import group_here
 from millstream._prompts import prompts
 from millstream._run import Both
+from millstream._shown import shown
 from millstream._values import inputs_hash
 from millstream.errors import (
     ConditionAlreadyExistsError,
@@ -39,7 +40,7 @@ _IDENTITY: Final = b"millstream.condition"
 _TYPES: Final = (bool, int, float, str)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ConditionWebhook:
     """An HTTP POST that is made when the condition opens; its failure fails nothing."""
 
@@ -54,6 +55,7 @@ class ConditionWebhook:
             raise ValueError(f"the URL of a webhook must begin with http, not {self.url!r}")
 
 
+@shown
 class Condition(Generic[T]):
     """A question to somebody outside; `wait` returns the answer."""
 
@@ -84,8 +86,18 @@ class Condition(Generic[T]):
         #: The attempt that it was opened in, and what was asked there.
         self._asked: tuple[ActionContext, Question] | None = None
 
-    def __repr__(self) -> str:
-        return f"<Condition {self.name}: {self.prompt!r}, {self.data_type.__name__}>"
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Condition) and self._terms() == other._terms()
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def _terms(self) -> tuple[object, ...]:
+        """Return all that was said when it was made."""
+        return (
+            self.name, self.prompt, self.prompt_type, self.data_type, self.description,
+            self.timeout, self.webhook,
+        )  # fmt: skip
 
     def _wait_plain(self) -> T:
         """Return the answer, when it has come.

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
 
+from millstream._shown import shown
 from millstream._unsupported import warn
 
 DeviceClass: TypeAlias = Literal["GPU", "TPU", "NEURON", "AMD_GPU", "HABANA_GAUDI", "APPLE_SILICON"]
@@ -40,12 +41,12 @@ GPU_COUNTS: Final[Mapping[str, tuple[int, ...]]] = MappingProxyType(
     }
 )
 _NEURON_COUNTS: Final[Mapping[str, tuple[int, ...]]] = {
+    "Inf1": tuple(range(1, 17)),
+    "Inf2": tuple(range(1, 13)),
     "Trn1": _TRAINIUM,
     "Trn1n": _TRAINIUM,
     "Trn2": _TRAINIUM,
     "Trn2u": _TRAINIUM,
-    "Inf1": tuple(range(1, 17)),
-    "Inf2": tuple(range(1, 13)),
 }
 _AMD: Final = (
     "MI100", "MI210", "MI250", "MI250X", "MI300A", "MI300X", "MI325X", "MI350X", "MI355X",
@@ -79,6 +80,7 @@ _STRINGS: Final[Mapping[str, tuple[DeviceClass, tuple[int, ...]]]] = {
 }
 
 
+@shown
 @dataclass(frozen=True, slots=True)
 class Device:
     """How many of which accelerator, and which part of one.
@@ -98,9 +100,12 @@ class Device:
         if self.quantity < 1:
             raise ValueError("GPU quantity must be at least 1")
         if (self.device == _APPLE) != (self.device_class == "APPLE_SILICON"):
-            raise ValueError(f"{_APPLE!r} and the class 'APPLE_SILICON' belong together")
+            raise ValueError(
+                'The Apple Silicon device is device="AppleSilicon" with '
+                'device_class="APPLE_SILICON"'
+            )
         if self.device_class == "APPLE_SILICON" and self.quantity != 1:
-            raise ValueError("a Mac has one GPU: the quantity must be 1")
+            raise ValueError("An Apple Silicon Mac has one GPU; quantity must be 1")
 
 
 def GPU(device: str, quantity: int, partition: str | None = None) -> Device:  # noqa: N802 Flyte's
@@ -111,10 +116,13 @@ def GPU(device: str, quantity: int, partition: str | None = None) -> Device:  # 
     """
     if quantity < 1:
         raise ValueError("GPU quantity must be at least 1")
-    device = _present_name(device)
+    device = present_name(device)
     _check_one_of("GPU type", device, tuple(GPU_COUNTS))
     if partition is not None and device.endswith(" shared"):
-        raise ValueError(f"A shared GPU takes no partition, got {partition!r} for {device}")
+        raise ValueError(
+            f"A shared GPU takes no partition, got {partition!r} for {device}; ask for a plain "
+            f"device to use a part of one"
+        )
     if partition is not None and device in _PARTITIONS:
         _check_one_of(f"partition for {device}", partition, _PARTITIONS[device])
     return Device(quantity, "GPU", device, partition)
@@ -184,8 +192,7 @@ def device_of(value: object) -> Device | None:
             f"gpu must be an accelerator string such as 'A100:4', a device count, or a "
             f"GPU()/TPU()/Device() instance, got {type(value).__name__}: {value!r}"
         )
-    name, _, number = value.partition(":")
-    name = _present_name(name)
+    name, _, number = present_name(value).partition(":")
     found = _STRINGS.get(name)
     if name == _APPLE and not number:
         number = "1"
@@ -198,12 +205,14 @@ def device_of(value: object) -> Device | None:
     return Device(int(number), found[0], name)
 
 
-def _present_name(device: str) -> str:
+def present_name(gpu: str) -> str:
+    """Return `gpu`, a device or a device and how many, under the name it has today."""
+    device, colon, number = gpu.partition(":")
     name = _FORMER_NAMES.get(device)
     if name is None:
-        return device
+        return gpu
     warn("MS2014", f"the GPU type {device!r} is now called {name!r}")
-    return name
+    return f"{name}{colon}{number}"
 
 
 def _check_one_of(what: str, value: str, known: tuple[str, ...]) -> None:

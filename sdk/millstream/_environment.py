@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any, Final, ParamSpec, Protocol, TypeVar, cast, overload
 
@@ -12,12 +13,14 @@ from millstream._image import Image
 from millstream._image_use import know
 from millstream._link import Link, checked_links
 from millstream._nearest import unknown_name
+from millstream._pod import PodTemplate
 from millstream._pool import Pool
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, TimeoutRequest, retry_of
 from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
+from millstream._shown import shown
 from millstream._stream import StreamTask, gathering
 from millstream._task import UNEXPECTED, AsyncTask, SyncTask, Task, check_resolver, tuple_of
 from millstream._unsupported import NotYetSupportedError, check_settings
@@ -25,6 +28,7 @@ from millstream._unsupported import NotYetSupportedError, check_settings
 P = ParamSpec("P")
 R = TypeVar("R")
 
+_UNEXPECTED: Final = "TaskEnvironment() got an unexpected keyword argument"
 #: Parameters of `TaskEnvironment`, and those of `task`.
 _OF_ENVIRONMENT: Final = (
     "cache", "depends_on", "description", "env_vars", "image", "include", "interruptible", "name",
@@ -55,6 +59,8 @@ class TaskDecorator(Protocol):
     def __call__(self, function: Callable[P, R], /) -> SyncTask[P, R]: ...
 
 
+@shown
+@dataclass(init=False, repr=False)
 class TaskEnvironment(Environment):
     """Settings that a group of tasks shares: where they run, with what, and cached or not.
 
@@ -84,29 +90,40 @@ class TaskEnvironment(Environment):
         TypeError: A setting of the wrong kind, or one that nobody knows.
     """
 
+    cache: CacheRequest
+    reusable: ReusePolicy | None
+    plugin_config: object
+    queue: str | None
+    pool: Pool | str | None
+
     def __init__(
         self,
         name: str,
-        *,
-        image: Image | str | None = "auto",
-        resources: Resources | None = None,
-        env_vars: Mapping[str, str] | None = None,
+        depends_on: Sequence[Environment] = (),
+        pod_template: PodTemplate | str | None = None,
+        description: str | None = None,
         secrets: SecretRequest | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        resources: Resources | None = None,
+        interruptible: bool = False,
+        image: Image | str | None = "auto",
+        include: Sequence[str] = (),
+        service_account: str | None = None,
         cache: CacheRequest = "disable",
         reusable: ReusePolicy | None = None,
-        queue: str | None = None,
-        interruptible: bool = False,
-        pod_template: object = None,
-        service_account: str | None = None,
         plugin_config: object = None,
-        depends_on: Sequence[Environment] = (),
-        description: str | None = None,
-        include: Sequence[str] = (),
+        queue: str | None = None,
         pool: Pool | str | None = None,
         **unknown: object,
     ) -> None:
         for each in unknown:
-            raise TypeError(unknown_name("an environment has no setting", each, _OF_ENVIRONMENT))
+            raise TypeError(unknown_name(_UNEXPECTED, each, _OF_ENVIRONMENT))
+        # Set first: environments are compared as soon as they are known.
+        self.cache = cache
+        self.reusable = reusable
+        self.plugin_config = plugin_config
+        self.queue = queue
+        self.pool = pool
         super().__init__(
             name, depends_on, pod_template, description, secrets, env_vars, resources,
             interruptible, image, include, service_account,
@@ -118,12 +135,6 @@ class TaskEnvironment(Environment):
         if cache and not isinstance(cast("object", cache), str | Cache):
             raise TypeError(f"Expected cache to be of type str or Cache, got {type(cache)}")
         check_settings({"plugin_config": plugin_config})
-        #: As it was given; looked at when a task is declared with it.
-        self.cache: CacheRequest = cache
-        self.reusable = reusable
-        self.plugin_config = plugin_config
-        self.queue = queue
-        self.pool = pool
         self._tasks: dict[str, Task[..., Any]] = {}
         know(self)
 
@@ -143,8 +154,21 @@ class TaskEnvironment(Environment):
             "env.sandbox", "no restricted interpreter is there; write the code as a task"
         )
 
-    def clone_with(self, name: str, **changes: Any) -> "TaskEnvironment":
-        """Return a new environment without tasks, with this one's settings but for `changes`.
+    def clone_with(
+        self,
+        name: str,
+        image: Image | str | None = None,
+        resources: Resources | None = None,
+        env_vars: Mapping[str, str] | None = None,
+        secrets: SecretRequest | None = None,
+        depends_on: Sequence[Environment] | None = None,
+        description: str | None = None,
+        interruptible: bool | None = None,
+        include: Sequence[str] | None = None,
+        service_account: str | None = None,
+        **changes: Any,
+    ) -> "TaskEnvironment":
+        """Return a new environment without tasks, with this one's settings but for those given.
 
         None keeps a setting, except `reusable=None`, which takes it away.
 
@@ -157,10 +181,21 @@ class TaskEnvironment(Environment):
         unknown = [each for each in changes if each not in settings]
         if unknown:
             raise TypeError(f"Unexpected keyword arguments: {unknown}")
+        named = {
+            "image": image,
+            "resources": resources,
+            "env_vars": env_vars,
+            "secrets": secrets,
+            "depends_on": depends_on,
+            "description": description,
+            "interruptible": interruptible,
+            "include": include,
+            "service_account": service_account,
+        }
         given: dict[str, Any] = {
             each: value
-            for each, value in changes.items()
-            if value is not None or each == "reusable"
+            for each, value in {**named, **changes}.items()
+            if value is not None or (each == "reusable" and each in changes)
         }
         return TaskEnvironment(name, **{**settings, **given})
 
@@ -333,5 +368,5 @@ class TaskEnvironment(Environment):
         named = {name: task for name, task in self._tasks.items() if task.by_name}
         return {**vars(self), "_tasks": named}
 
-    def __repr__(self) -> str:
-        return f"<TaskEnvironment {self.name}, {len(self._tasks)} tasks>"
+    # `dataclass` takes the inherited one away, since it makes an `__eq__`.
+    __hash__ = Environment.__hash__

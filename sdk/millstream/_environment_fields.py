@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from millstream._image import Image
@@ -9,6 +10,7 @@ from millstream._image_use import check_image
 from millstream._pod import PodTemplate
 from millstream._resources import Resources
 from millstream._secret import SecretRequest, secrets_from_request
+from millstream._shown import shown
 from millstream._unsupported import check_settings
 from millstream_events.names import NAME_CHARS_MAX
 
@@ -26,19 +28,35 @@ def list_loaded_environments() -> list["Environment"]:
     return _declared
 
 
+@shown
+@dataclass(init=False, repr=False)
 class Environment:
     """Settings that the members of an environment share; see `TaskEnvironment`.
+
+    Two are equal when they have the same settings.
 
     Raises:
         ValueError: The name is not made of lower-case words.
         TypeError: A setting of the wrong kind.
     """
 
+    name: str
+    depends_on: list["Environment"]
+    pod_template: PodTemplate | str | None
+    description: str | None
+    secrets: SecretRequest | None
+    env_vars: dict[str, str] | None
+    resources: Resources | None
+    interruptible: bool
+    image: Image | str | None
+    include: tuple[str, ...]
+    service_account: str | None
+
     def __init__(
         self,
         name: str,
         depends_on: Sequence["Environment"] = (),
-        pod_template: object = None,
+        pod_template: PodTemplate | str | None = None,
         description: str | None = None,
         secrets: SecretRequest | None = None,
         env_vars: Mapping[str, str] | None = None,
@@ -76,7 +94,7 @@ class Environment:
             }
         )
         self.name = name
-        self.depends_on: list[Environment] = list(depends_on)
+        self.depends_on = list(depends_on)
         self.pod_template = pod_template
         self.description = _cut(description)
         self.secrets = secrets
@@ -100,21 +118,21 @@ class Environment:
             if each is self or each.name == self.name:
                 raise ValueError(f"Cannot add self as a dependency: {self.name} depends on itself")
         for each in env:
-            if each not in self.depends_on:
+            if not any(each is known for known in self.depends_on):
                 self.depends_on.append(each)
 
     def clone_with(self, name: str, **changes: Any) -> "Environment":
         """Return a new environment with this one's settings but for `changes`."""
         raise NotImplementedError
 
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name}>"
+    def __hash__(self) -> int:
+        return hash((type(self), self.name))
 
 
 def _check_kinds(given: Mapping[str, tuple[object, tuple[type, ...], str]]) -> None:
-    for name, (value, kinds, shown) in given.items():
+    for name, (value, kinds, what) in given.items():
         if value is not None and not isinstance(value, kinds):
-            raise TypeError(f"Expected {name} to be of type {shown}, got {type(value)}")
+            raise TypeError(f"Expected {name} to be of type {what}, got {type(value)}")
 
 
 def _check_environment(value: object, what: str) -> None:

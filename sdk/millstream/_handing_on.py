@@ -14,7 +14,7 @@ from millstream._custom_context import context_here
 from millstream._kept import without_ours
 from millstream._link import Link, links_of
 from millstream_events.ids import action_name
-from millstream_events.values import Policy, RunWide
+from millstream_events.values import NO_NEEDS, Policy, RunWide
 
 _NOTHING: Final = RunWide()
 
@@ -46,4 +46,8 @@ def spread(wide: RunWide, policy: Policy) -> dict[str, object]:
         changes["env_vars"] = tuple(sorted(variables.items()))
     if wide.queue and not policy.queue:
         changes["queue"] = wide.queue
+    needs = policy.needs or NO_NEEDS
+    if wide.interruptible not in (None, needs.interruptible):
+        changed = msgspec.structs.replace(needs, interruptible=wide.interruptible)
+        changes["needs"] = None if changed == NO_NEEDS else changed
     return changes

@@ -10,18 +10,23 @@ import atexit
 import functools
 import os
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from millstream._bundle import BundleCache, code_root
 from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._context import current
 from millstream._io_config import Storage, choose_storage, chosen_storage
 from millstream._io_paths import default_root
+from millstream._nearest import unknown_name
 from millstream._raw_place import RAW_DIR
+from millstream._run_options import log_variables
 from millstream._syncify import background, syncify
 from millstream._unsupported import warn
+from millstream.config import Config
 from millstream_events.errors import ConfigError, MillstreamError
 
 #: Parameters that `flyte.init` has and that mean nothing here.
@@ -30,12 +35,18 @@ _FLYTE_OPTIONS: Final = frozenset(
         "api_key", "auth_client_config", "auth_type", "batch_size", "ca_cert_file_path",
         "client_credentials_secret", "client_id", "command", "headless", "http_proxy_url",
         "image_builder", "images", "insecure", "insecure_skip_verify",
-        "load_plugin_type_transformers",
-        "local_persistence", "local_tracked", "log_format", "log_level", "org",
-        "proxy_command", "rpc_retries", "source_config_path",
+        "disable_keyring", "image_registry", "load_plugin_type_transformers",
+        "local_persistence", "local_tracked", "local_tracked_strict", "org",
+        "proxy_command", "rpc_retries", "scopes", "source_config_path",
         "sync_local_sys_paths",
     }
 )  # fmt: skip
+#: Parameters of `init` and `init_from_config` about logging, as in `with_runcontext`.
+_LOG_OPTIONS: Final = ("log_level", "log_format", "user_log_level", "reset_root_logger")
+#: `project` and `domain`, as far as code asked for them outside of a task.
+_asked_for: Final[set[str]] = set()
+#: What they are in a worker.
+_adopted: Final[dict[str, str]] = {}
 
 
 class Cluster(Protocol):
@@ -185,18 +196,15 @@ async def init(
             and in the workers of an embedded cluster that it starts. Others take it from their
             environment.
         raw_data_path: Folder or URL under which runs keep files.
-        others: Parameters of `flyte.init` that have no effect here; a warning names them.
+        others: `log_level`, `log_format`, `user_log_level` and `reset_root_logger`, as in
+            `with_runcontext` but for all runs; and parameters of `flyte.init` that have no
+            effect here; a warning names them.
 
     Raises:
         ConfigError: A value that cannot be used.
         TypeError: An unknown parameter.
     """
-    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
-    if unknown:
-        raise TypeError(f"init() has no parameter {unknown[0]!r}")
-    given = sorted(name for name, value in others.items() if value)
-    if given:
-        warn("MS2020", f"{', '.join(given)} of init() have no effect in Millstream")
+    _take_others("init", others)
     options: dict[str, Option] = {
         "endpoint": endpoint,
         "project": project,
@@ -215,38 +223,104 @@ async def init(
 
 @syncify
 async def init_from_config(
-    path: str | Path | None = None,
-    *,
+    path_or_config: str | Path | Config | None = None,
     root_dir: str | Path | None = None,
+    *,
     project: str | None = None,
     domain: str | None = None,
+    storage: Storage | None = None,
+    **others: object,
 ) -> None:
     """Take the settings of a file; without one, of the nearest above the working directory.
 
     It is no error that there is none: then the defaults hold.
 
+    Args:
+        path_or_config: The file, or a `millstream.config.Config`.
+        root_dir: As for `init`; the next ones too.
+        project: Instead of the file's.
+        domain: Instead of the file's.
+        storage: How object stores are reached.
+        others: `log_level`, `log_format`, `user_log_level`, and parameters of
+            `flyte.init_from_config` that have no effect here; a warning names them.
+
     Raises:
         ConfigError: The named file is not there, or a value cannot be used.
+        TypeError: An unknown parameter.
     """
     options: dict[str, Option] = {
         "root_dir": None if root_dir is None else str(root_dir),
         "project": project,
         "domain": domain,
     }
-    start = Path.cwd() if path is None else Path(path)
+    _take_others("init_from_config", others)
+    start = Path.cwd()
+    if isinstance(path_or_config, Config):
+        config = path_or_config
+        options["endpoint"] = config.platform.endpoint
+        options["project"] = project or config.task.project
+        options["domain"] = domain or config.task.domain
+    elif path_or_config is not None:
+        start = Path(path_or_config)
     if not start.exists():
-        raise ConfigError(str(path), "no such file")
+        raise ConfigError(str(path_or_config), "no such file")
+    choose_storage(storage)
     _install(options, start)
 
 
+def _take_others(function: str, others: Mapping[str, object]) -> None:
+    """Follow the parameters about logging; refuse, or warn of, those that Flyte alone knows.
+
+    Raises:
+        TypeError: An unknown parameter.
+        ValueError: An unknown format of lines.
+    """
+    unknown = sorted(others.keys() - _FLYTE_OPTIONS - set(_LOG_OPTIONS))
+    if unknown:
+        known = (*_FLYTE_OPTIONS, *_LOG_OPTIONS, "endpoint", "project", "domain", "root_dir")
+        what = f"{function}() got an unexpected keyword argument"
+        raise TypeError(unknown_name(what, unknown[0], known))
+    given = sorted(name for name, value in others.items() if value and name not in _LOG_OPTIONS)
+    if given:
+        warn("MS2020", f"{', '.join(given)} of {function}() have no effect in Millstream")
+    logs: dict[str, Any] = {name: others.get(name) for name in _LOG_OPTIONS}
+    logs["reset_root_logger"] = bool(logs["reset_root_logger"])
+    # Where loggers look, in this process and in those that it starts.
+    os.environ.update(log_variables(**logs))
+
+
 def current_project() -> str:
-    """Return the project that runs belong to."""
-    return installation().settings.project
+    """Return the project of the run that the current code belongs to, or that runs will have."""
+    return _place_name("project")
 
 
 def current_domain() -> str:
-    """Return the domain that runs belong to."""
-    return installation().settings.domain
+    """Return the domain of the run that the current code belongs to, or that runs will have."""
+    return _place_name("domain")
+
+
+def _place_name(what: str) -> str:
+    context = current.get()
+    if context is not None:
+        return str(getattr(context, what))
+    if what in _adopted:
+        return _adopted[what]
+    _asked_for.add(what)
+    return str(getattr(installation().settings, what))
+
+
+def place_asked_for() -> dict[str, str]:
+    """Return the project and the domain, as far as code asked for them outside of a task.
+
+    A module may choose its environments by them, so workers that load it must say the same.
+    """
+    return {what: _place_name(what) for what in sorted(_asked_for)}
+
+
+def adopt_place(place: Mapping[str, str]) -> None:
+    """Say what whoever packed the code was told: a worker is set up for no project itself."""
+    _adopted.clear()
+    _adopted.update(place)
 
 
 @syncify

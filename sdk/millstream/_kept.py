@@ -9,6 +9,8 @@ from millstream_events.reports import report_key
 from millstream_events.state import RunState
 from millstream_events.values import Inline, Value
 
+#: Begins the URL of a run: what the command line takes in place of a name.
+RUN_URL: Final = "millstream://"
 #: Begins the keys of a run's notes that are annotations.
 ANNOTATION: Final = "annotation:"
 #: Begins the keys of a run's context that are ours.

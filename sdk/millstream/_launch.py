@@ -147,12 +147,16 @@ class Runner:
                 labels={**saved.labels, **own.labels},
                 custom_context={**saved.custom_context, **own.custom_context},
                 overwrite_cache=own.overwrite_cache or saved.overwrite_cache,
+                more_notes=saved.notes,
             )
         )
 
     def _check(self, task: object) -> tuple[Installation, str]:
         if not isinstance(task, (Task, TaskDetails)):
-            raise TypeError(f"run() takes a task, made with `@env.task`, not {task!r}")
+            raise TypeError(
+                f"run() takes a task, made with `@env.task`: only tasks can be run, not generic "
+                f"functions or methods: {task!r}"
+            )
         loading = os.environ.get(_LOADING_VARIABLE)
         if loading:
             raise InitializationError(
@@ -302,6 +306,7 @@ def with_runcontext(
     labels: Mapping[str, str] | None = None,
     annotations: Mapping[str, str] | None = None,
     queue: str | None = None,
+    interruptible: bool | None = None,
     overwrite_cache: bool = False,
     disable_run_cache: bool = False,
     cache_lookup_scope: CacheLookupScope = "global",
@@ -335,6 +340,7 @@ def with_runcontext(
         labels: For finding runs.
         annotations: For people who look at the run.
         queue: Instead of the root task's own, and for every task below that names none.
+        interruptible: Whether nodes that may vanish are welcome, instead of what tasks say.
         overwrite_cache: Run every action though its result is cached, and store what it gives.
         disable_run_cache: Neither look any action up nor store its result.
         cache_lookup_scope: `project-domain`: reuse only what the run's own have computed.
@@ -356,7 +362,7 @@ def with_runcontext(
         TypeError: An unknown parameter, or something else than strings.
     """
     check_mode(mode, name=name, run_base_dir=path_text(run_base_dir))
-    check_copy_style(copy_style)
+    check_copy_style(copy_style, version)
     for parameter, given in {"name": name, "project": project, "domain": domain}.items():
         if given and (flaw := name_flaw(given)):
             raise ValueError(f"{parameter} must {flaw}")
@@ -389,5 +395,6 @@ def with_runcontext(
             started_ms=unix_ms(run_start_time),
             on_divergence=checked_on_divergence(on_divergence),
             notices=notices_of(notifications),
+            interruptible=interruptible,
         )
     )

@@ -5,6 +5,7 @@ from typing import Any, Self, cast
 
 from millstream import _values
 from millstream._html import mimebundle, values_html
+from millstream._remote_shown import as_json
 from millstream._task import Task
 from millstream_events.values import Inline
 
@@ -27,6 +28,14 @@ class ActionOutputs(tuple[Any, ...]):
     def named_outputs(self) -> dict[str, Any]:
         """The outputs by name."""
         return dict(zip(self.names, self, strict=True))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the outputs by name."""
+        return self.named_outputs
+
+    def to_json(self) -> str:
+        """Return the outputs by name as JSON text."""
+        return as_json(self.named_outputs)
 
     def __getattr__(self, name: str) -> Any:
         if name != "names" and name in self.names:

@@ -1,7 +1,7 @@
 """Pod templates of Kubernetes: kept for whoever looks at a task, since no pods are started."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Final, cast
 
@@ -25,7 +25,7 @@ class PodTemplate:
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
     #: Seconds between the request to end and the end; None: as the cluster has it.
-    termination_grace_period_seconds: int | None = None
+    termination_grace_period_seconds: int | None = field(default=None, repr=False)
 
     @classmethod
     def from_spec(
@@ -74,10 +74,14 @@ class PodTemplate:
             ValueError: Less than 0.
         """
         given = cast("object", termination_grace_period)
+        if given is None:
+            raise TypeError(
+                "termination_grace_period is required and must be an int (seconds) or timedelta."
+            )
         if isinstance(given, bool) or not isinstance(given, int | timedelta):
             raise TypeError(
-                f"termination_grace_period must be an int (seconds) or timedelta, got "
-                f"{type(given).__name__}."
+                f"termination_grace_period must be an int (seconds) or timedelta, "
+                f"{'not' if isinstance(given, bool) else 'got'} {type(given).__name__}."
             )
         seconds = int(given.total_seconds()) if isinstance(given, timedelta) else given
         if seconds < 0:

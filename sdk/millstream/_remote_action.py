@@ -16,12 +16,12 @@ from millstream._remote_logs import lines_of, shown_line
 from millstream._remote_records import (
     ActionIdentifier,
     Relation,
-    Shown,
     SortBy,
     TimeFilter,
     phases_asked,
     sort_key,
 )
+from millstream._remote_shown import Shown
 from millstream._syncify import (
     Syncified,
     SyncifiedIterator,

@@ -7,6 +7,7 @@ from millstream._client import Client
 from millstream._init import installation
 from millstream._prompts import parse_answer
 from millstream._reader import RunHistory, read_run, resolve_run
+from millstream._remote_shown import Shown
 from millstream._syncify import Syncified, SyncifiedIterator, syncify_method
 from millstream._views import View, condition_view
 from millstream.errors import ConditionFailedError, ConditionNotFoundError
@@ -19,7 +20,7 @@ from millstream_events.phases import Phase
 ConditionPayload: TypeAlias = Scalar
 
 
-class Condition:
+class Condition(Shown):
     """One condition of a run, as it was when it was read."""
 
     #: `get(name, run_name, action_name=None)`: the run's condition of that name, or None. Of

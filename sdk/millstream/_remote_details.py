@@ -23,7 +23,6 @@ from millstream._remote_records import (
     ActionInputs,
     PhaseTransition,
     Relation,
-    Shown,
     iso,
     phase_of,
     relation_of,
@@ -32,6 +31,7 @@ from millstream._remote_records import (
     shown_error,
     time_of,
 )
+from millstream._remote_shown import Shown
 from millstream._syncify import Syncified, SyncifiedIterator
 from millstream._task import Task
 from millstream._values_dynamic import DYNAMIC

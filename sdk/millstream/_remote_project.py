@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Literal
 from millstream._init import installation
 from millstream._remote_find import client_here
 from millstream._remote_index import RunFilter, index_of
-from millstream._remote_records import Shown, SortBy
+from millstream._remote_records import SortBy
+from millstream._remote_shown import Shown
 from millstream._syncify import Syncified, SyncifiedIterator
 from millstream_events.errors import RejectedError
 

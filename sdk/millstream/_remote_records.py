@@ -1,6 +1,5 @@
 """Plain records of the remote API: identifiers, times, errors and aborts of actions."""
 
-import json
 from collections import UserDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, TypeAlias
 
 from millstream._html import mimebundle, values_html
+from millstream._remote_shown import Shown
 from millstream._views import Json
 from millstream.models import ActionPhase
 from millstream_events.phases import Phase
@@ -31,18 +31,6 @@ RAW_PHASES: Final = {
     ActionPhase.RECOVERED: 10,
 }
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-class Shown:
-    """An object that can be turned into plain data."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the object as plain data."""
-        return {key: value for key, value in vars(self).items() if not key.startswith("_")}
-
-    def to_json(self) -> str:
-        """Return the object as JSON text."""
-        return json.dumps(self.to_dict(), indent=2, default=str)
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from millstream._cluster_files import SECRETS_FILE, STATE_DIR
 from millstream._init import installation
+from millstream._remote_shown import Shown
 from millstream._secret_store import PULL_GROUP, delete_secret, read_secrets, set_secret
 from millstream._syncify import Syncified, SyncifiedIterator
 from millstream.errors import ConfigError, SecretNotFoundError
@@ -15,7 +16,7 @@ SecretTypes: TypeAlias = Literal["regular", "image_pull"]
 _HERE: Final = ("127.0.0.1", "localhost", "::1")
 
 
-class Secret:
+class Secret(Shown):
     """A secret that the cluster's agents have, without its value."""
 
     #: `create(name, value, type="regular")`: store a secret, or another value for it.

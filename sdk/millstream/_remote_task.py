@@ -21,6 +21,7 @@ from millstream._init import installation
 from millstream._link import Link
 from millstream._native import TaskInterface
 from millstream._reader import read_entries
+from millstream._remote_shown import Shown
 from millstream._resources import Resources
 from millstream._retry import RetryRequest, TimeoutRequest, retry_of
 from millstream._settings import TaskSettings
@@ -66,7 +67,7 @@ async def read_deployed(client: Client) -> ShardState:
     return shard
 
 
-class TaskDetails:
+class TaskDetails(Shown):
     """One version of a deployed task.
 
     `await details(x=1)` inside a task calls it; `run(details, x=1)` starts a run of it.

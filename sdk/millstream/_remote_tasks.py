@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, ClassVar, Final, Literal
 
 from millstream._init import installation
+from millstream._remote_shown import Shown
 from millstream._remote_task import AutoVersioning, LazyEntity, read_deployed, view_of
 from millstream._syncify import SyncifiedIterator
 from millstream._views import View
@@ -11,7 +12,7 @@ from millstream_events.deployed import TaskQuery
 from millstream_events.state import DeployedVersion
 
 
-class Task:
+class Task(Shown):
     """A deployed task, as a list shows it."""
 
     #: `listall(by_task_name=None, by_task_env=None, project=None, domain=None, sort_by=None,

@@ -9,6 +9,7 @@ import msgspec
 from millstream._client import Client, new_command_id
 from millstream._init import Installation, installation
 from millstream._reader import read_shard
+from millstream._remote_shown import Shown
 from millstream._remote_task import TaskDetails, details_of, find_version
 from millstream._remote_tasks import Task
 from millstream._syncify import Syncified, SyncifiedIterator
@@ -28,7 +29,7 @@ from millstream_events.values import INLINE_BYTES_MAX
 _NS: int = 1_000_000
 
 
-class Trigger:
+class Trigger(Shown):
     """A deployed trigger, as it was when it was read."""
 
     #: `create(trigger, task_name, task_version=None)`: add one to a task that is deployed.
@@ -117,6 +118,10 @@ class Trigger:
             "deployed_at": show_time(state.deployed_ms * _NS),
         }
 
+    async def get_details(self) -> "TriggerDetails":
+        """Return all that is known of it; nothing more is read for that."""
+        return TriggerDetails(self.state)
+
     def __repr__(self) -> str:
         active = "active" if self.is_active else "inactive"
         return f"<Trigger {self.name} of {self.task_name} {self.task_version}, {active}>"
@@ -199,6 +204,7 @@ class SavedCall(NamedTuple):
     labels: Mapping[str, str]
     custom_context: Mapping[str, str]
     overwrite_cache: bool
+    notes: tuple[tuple[str, str], ...]
 
 
 async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: int) -> SavedCall:
@@ -234,6 +240,7 @@ async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: in
         dict(record.labels),
         dict(record.context),
         record.cache_mode == 1,
+        record.notes,
     )
 
 

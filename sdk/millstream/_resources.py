@@ -6,27 +6,30 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final, TypeAlias, cast
 
-from millstream._devices import Device, device_of
+from millstream._devices import Device, device_of, present_name
 
 CPU: TypeAlias = int | float | str
 
-_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)([A-Za-z]*)")
-_BYTES_PER_UNIT: Final[Mapping[str, int]] = {
+_QUANTITY: Final = re.compile(r"(\d+(?:\.\d*)?|\.\d+)([eE][+-]?\d+|[A-Za-z]*)")
+_BYTES_PER_UNIT: Final[Mapping[str, int | Decimal]] = {
     "": 1,
+    "m": Decimal("0.001"),
     "k": 10**3,
     "M": 10**6,
     "G": 10**9,
     "T": 10**12,
     "P": 10**15,
+    "E": 10**18,
     "Ki": 2**10,
     "Mi": 2**20,
     "Gi": 2**30,
     "Ti": 2**40,
     "Pi": 2**50,
+    "Ei": 2**60,
 }
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resources:
     """CPU, memory and accelerators of one attempt; a pair is (request, limit).
 
@@ -55,6 +58,8 @@ class Resources:
             _parse_bytes("disk", self.disk)
         if self.shm not in (None, "auto"):
             _parse_bytes("shm", self.shm)
+        if isinstance(self.gpu, str):
+            self.gpu = present_name(self.gpu)
         device_of(self.gpu)
 
     @property
@@ -121,6 +126,8 @@ def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tupl
         raise ValueError(
             f"{name} tuple must have exactly two elements, (request, limit), not {value!r}"
         )
+    if any(part is None for part in parts):
+        raise ValueError(f"{name} pair elements must both be set, got {value!r}")
     request, limit = parse(name, parts[0]), parse(name, parts[1])
     if request > limit:
         raise ValueError(f"{name} asks for more ({parts[0]!r}) than its limit ({parts[1]!r})")
@@ -129,18 +136,28 @@ def _pair(name: str, value: object, parse: Callable[[str, object], int]) -> tupl
 
 def _parse_cpu(name: str, value: object) -> int:
     """Return thousandths of a core."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ValueError(f"{name} is a number of cores or a string like '500m', not {value!r}")
-    match = _QUANTITY.fullmatch(str(value))
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, int | float) and number and value < 0:
+        raise ValueError(f"{name} must be greater than or equal to 0, got {value}")
+    match = _QUANTITY.fullmatch(str(value)) if number or isinstance(value, str) else None
     if match is None or match[2] not in ("", "m"):
-        raise ValueError(f"{name} is a number of cores or a string like '500m', not {value!r}")
+        raise ValueError(
+            f"{name} must be a core count or a Kubernetes quantity string such as 1, 0.5 or "
+            f"'100m', got {type(value).__name__}: {value!r}"
+        )
     amount = Decimal(match[1])
     return int(amount if match[2] else amount * 1000)
 
 
 def _parse_bytes(name: str, value: object) -> int:
     match = _QUANTITY.fullmatch(value) if isinstance(value, str) else None
-    if match is None or match[2] not in _BYTES_PER_UNIT:
+    exponent = match is not None and match[2][1:].lstrip("+-").isdecimal()
+    if match is None or not (exponent or match[2] in _BYTES_PER_UNIT):
         # A bare number is refused on purpose: memory=1024 is as often meant in MiB as in bytes.
-        raise ValueError(f"{name} is a string with a unit, like '512Mi' or '2G', not {value!r}")
+        raise ValueError(
+            f"{name} must be a Kubernetes quantity string such as '1Gi', '512Mi' or '2G', got "
+            f"{type(value).__name__}: {value!r}"
+        )
+    if exponent:
+        return int(Decimal(match[0]))
     return int(Decimal(match[1]) * _BYTES_PER_UNIT[match[2]])

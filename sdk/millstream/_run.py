@@ -15,7 +15,7 @@ from millstream._client import Client, Sink
 from millstream._failures import exception_of
 from millstream._html import mimebundle, run_html
 from millstream._init import installation
-from millstream._kept import report_html
+from millstream._kept import RUN_URL, report_html
 from millstream._known import known_task
 from millstream._latency import PhaseLatency, phase_latencies
 from millstream._notebook import Progress, shows_progress
@@ -135,8 +135,8 @@ class Run(RunReads, Generic[R]):
         self.id = run
         #: The name that it was given, or else its id.
         self.name = name or run
-        #: Page in the console; None while there is no console.
-        self.url: str | None = None
+        #: What the command line takes in place of a name, whatever the project.
+        self.url: str = f"{RUN_URL}{run}"
         self._client = client
         self._task = task
         self._released: concurrent.futures.Future[RunReleased] | None = released

@@ -28,7 +28,6 @@ _COPY_STYLES: Final = ("loaded_modules", "all", "none")
 #: Parameters of `flyte.with_runcontext` that have no effect here, and what happens instead.
 _WITHOUT_EFFECT: Final[Mapping[str, str]] = {
     "debug": "no editor is started in a task; local mode takes breakpoints",
-    "interruptible": "no node is told apart as interruptible",
     "preserve_original_types": "values keep their types always",
     "service_account": "tasks run under the account of their pool",
     "sync_local_sys_paths": "workers get the bundle's own paths",
@@ -73,6 +72,10 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
     started_ms: int = 0
     on_divergence: str = ""
     notices: tuple[Notice, ...] = ()
+    #: Of the trigger that is fired by hand; those above are stronger.
+    more_notes: tuple[tuple[str, str], ...] = ()
+    #: Whether nodes that may vanish are welcome; None: as each task says.
+    interruptible: bool | None = None
 
     def wide(self) -> RunWide:
         """Return what every action of the run is to follow."""
@@ -84,15 +87,14 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
             started_ms=self.started_ms,
             version=self.version,
             base_dir=self.run_base_dir,
+            interruptible=self.interruptible,
         )
 
     def notes(self) -> tuple[tuple[str, str], ...]:
         """Return what is kept with the run for people to read."""
-        annotations = sorted(self.annotations.items())
-        return (
-            *((f"{ANNOTATION}{key}", value) for key, value in annotations),
-            *notes_of(self.notices),
-        )
+        own = {f"{ANNOTATION}{key}": value for key, value in sorted(self.annotations.items())}
+        own.update(notes_of(self.notices))
+        return tuple({**dict(self.more_notes), **own}.items())
 
 
 def check_mode(mode: str | None, *, name: str | None, run_base_dir: str | None) -> None:
@@ -110,12 +112,15 @@ def check_mode(mode: str | None, *, name: str | None, run_base_dir: str | None) 
         raise ValueError(f"mode must be 'remote' or 'local', not {mode!r}")
 
 
-def check_copy_style(copy_style: str | None) -> None:
+def check_copy_style(copy_style: str | None, version: str | None = None) -> None:
     """Refuse a way of packing code that there is not.
 
     Raises:
-        ValueError: It names another one, or Flyte's internal `custom`.
+        ValueError: It names another one, or Flyte's internal `custom`; or no version is given
+            for code that is not packed, whose digest would stand for one.
     """
+    if copy_style == "none" and not version:
+        raise ValueError("Version is required when copy_style is 'none'")
     if copy_style == "custom":
         raise ValueError("copy_style='custom' is not yet supported through with_runcontext.")
     if copy_style is not None and copy_style not in _COPY_STYLES:
@@ -133,7 +138,8 @@ def check_others(others: Mapping[str, object]) -> None:
     unknown = sorted(others.keys() - known)
     if unknown:
         every = (*known, *RunOptions.__struct_fields__)
-        raise TypeError(unknown_name("with_runcontext() has no parameter", unknown[0], every))
+        what = "with_runcontext() got an unexpected keyword argument"
+        raise TypeError(unknown_name(what, unknown[0], every))
     given = {key: value for key, value in others.items() if value}
     for key in sorted(given.keys() & _REFUSED.keys()):
         raise NotYetSupportedError(f"{key}= of with_runcontext()", _REFUSED[key])
@@ -150,7 +156,10 @@ def concurrency_of(most: int | None) -> int:
         ValueError: 1, or below 0.
     """
     if most == 1 or (most or 0) < 0:
-        raise ValueError(f"max_action_concurrency must be 0 (no limit) or at least 2, got {most}")
+        raise ValueError(
+            f"max_action_concurrency must be 0 (platform default) or at least 2, got {most}: "
+            f"with 1 a parent that waits for its child would take the only place"
+        )
     return most or 0
 
 

@@ -40,7 +40,9 @@ class Secret:
             name = f"{self.group}_{self.key}" if self.group else self.key
             self.as_env_var = name.replace("-", "_").upper()
         if self.mount and str(self.mount) != MOUNT:
-            raise ValueError(f"Only {MOUNT} is supported as secret mount path, not {self.mount}")
+            raise ValueError(
+                f"Only {MOUNT} is supported as secret mount path today, not {self.mount}"
+            )
         if self.as_env_var is not None and _ENV_VAR.fullmatch(self.as_env_var) is None:
             raise ValueError(
                 f"Invalid environment variable name: {self.as_env_var}, "

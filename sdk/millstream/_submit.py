@@ -18,7 +18,7 @@ from millstream._client import Client, new_command_id
 from millstream._custom_context import context_of_run
 from millstream._handing_on import spread
 from millstream._image_use import Plan, known_plans
-from millstream._init import Installation
+from millstream._init import Installation, place_asked_for
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
 from millstream._link import links_of
 from millstream._live_tasks import live_token
@@ -218,7 +218,11 @@ def code_of(
     plans = known_plans()
     images = {name: plan.digest.hex() if plan else "" for name, plan in plans.items()}
     packed = style != "none"
-    bundle = place.bundles.bundle(root, copy_style=style, images=images) if packed else None
+    bundle = None
+    if packed:
+        bundle = place.bundles.bundle(
+            root, copy_style=style, images=images, place=place_asked_for()
+        )
     needed = tuple(plan for plan in plans.values() if plan is not None)
     if ref.module == "__main__":
         script = main_script()

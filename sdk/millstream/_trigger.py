@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
+
+from millstream._shown import shown
 
 _DESCRIPTION_CHARS_MAX: Final = 255
 _CUT: Final = "...(tr.)"
@@ -28,6 +30,7 @@ TriggerTime: Final = _Mark("TriggerTime")
 TriggeredArtifact: Final = _Mark("TriggeredArtifact")
 
 
+@shown
 @dataclass(frozen=True)
 class TriggeredPartition:
     """One partition of the artifact that made the trigger fire.
@@ -43,6 +46,7 @@ class TriggeredPartition:
             raise ValueError("TriggeredPartition requires a non-empty partition key")
 
 
+@shown
 @dataclass(frozen=True, init=False)
 class OnArtifact:
     """Fires when a new version of an artifact is made.
@@ -70,7 +74,7 @@ class OnArtifact:
             if not isinstance(value, str):
                 raise TypeError(
                     f"OnArtifact partition {key!r} must be a string value, got "
-                    f"{type(value).__name__}"
+                    f"{type(value).__name__}; only string partitions are matched"
                 )
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "version", version)
@@ -83,6 +87,7 @@ class OnArtifact:
         return f"Artifact Trigger: on new version of {self.name}{version}{where}"
 
 
+@shown
 @dataclass(frozen=True)
 class Cron:
     """Fires at the times of a cron expression: minute, hour, day, month, day of the week."""
@@ -99,6 +104,7 @@ class Cron:
         return f"Cron Trigger: {self.timezone_expression}"
 
 
+@shown
 @dataclass(frozen=True)
 class FixedRate:
     """Fires every so many minutes."""
@@ -111,6 +117,25 @@ class FixedRate:
         return f"FixedRate Trigger: every {self.interval_minutes} minutes"
 
 
+class TriggerSettings(TypedDict, total=False):
+    """What `Trigger.hourly` and its like take; see `Trigger`."""
+
+    name: str
+    description: str
+    auto_activate: bool
+    inputs: dict[str, Any] | None
+    env_vars: dict[str, str] | None
+    interruptible: bool | None
+    overwrite_cache: bool
+    queue: str | None
+    max_action_concurrency: int | None
+    labels: Mapping[str, str] | None
+    annotations: Mapping[str, str] | None
+    notifications: Any
+    custom_context: Mapping[str, str] | None
+
+
+@shown
 @dataclass(frozen=True)
 class Trigger:
     """Starts runs of the task that it is given to.
@@ -140,7 +165,9 @@ class Trigger:
         self._check_inputs()
         most = self.max_action_concurrency
         if most is not None and (most < 0 or most == 1):
-            raise ValueError(f"max_action_concurrency must be 0 or at least 2, got {most}")
+            raise ValueError(
+                f"max_action_concurrency must be 0 (platform default) or at least 2, got {most}"
+            )
         if len(self.description) > _DESCRIPTION_CHARS_MAX:
             cut = self.description[: _DESCRIPTION_CHARS_MAX - len(_CUT)] + _CUT
             object.__setattr__(self, "description", cut)
@@ -169,7 +196,9 @@ class Trigger:
             )
 
     @classmethod
-    def minutely(cls, trigger_time_input_key: str | None = None, **settings: Any) -> "Trigger":
+    def minutely(
+        cls, trigger_time_input_key: str | None = None, **settings: Unpack[TriggerSettings]
+    ) -> "Trigger":
         """Return a trigger that fires every minute.
 
         Args:
@@ -179,34 +208,43 @@ class Trigger:
         return _by_cron("minutely", "every minute", "* * * * *", trigger_time_input_key, settings)
 
     @classmethod
-    def hourly(cls, trigger_time_input_key: str | None = None, **settings: Any) -> "Trigger":
+    def hourly(
+        cls, trigger_time_input_key: str | None = None, **settings: Unpack[TriggerSettings]
+    ) -> "Trigger":
         """Return a trigger that fires every hour; see `minutely`."""
         return _by_cron("hourly", "every hour", "0 * * * *", trigger_time_input_key, settings)
 
     @classmethod
-    def daily(cls, trigger_time_input_key: str | None = None, **settings: Any) -> "Trigger":
+    def daily(
+        cls, trigger_time_input_key: str | None = None, **settings: Unpack[TriggerSettings]
+    ) -> "Trigger":
         """Return a trigger that fires every day at midnight; see `minutely`."""
         when = "daily at midnight"
         return _by_cron("daily", when, "0 0 * * *", trigger_time_input_key, settings)
 
     @classmethod
-    def weekly(cls, trigger_time_input_key: str | None = None, **settings: Any) -> "Trigger":
+    def weekly(
+        cls, trigger_time_input_key: str | None = None, **settings: Unpack[TriggerSettings]
+    ) -> "Trigger":
         """Return a trigger that fires on Sundays at midnight; see `minutely`."""
         when = "weekly on Sundays at midnight"
         return _by_cron("weekly", when, "0 0 * * 0", trigger_time_input_key, settings)
 
     @classmethod
-    def monthly(cls, trigger_time_input_key: str | None = None, **settings: Any) -> "Trigger":
+    def monthly(
+        cls, trigger_time_input_key: str | None = None, **settings: Unpack[TriggerSettings]
+    ) -> "Trigger":
         """Return a trigger that fires on the first of each month; see `minutely`."""
         when = "monthly on the 1st at midnight"
         return _by_cron("monthly", when, "0 0 1 * *", trigger_time_input_key, settings)
 
 
 def _by_cron(
-    name: str, when: str, expression: str, time_key: str | None, settings: dict[str, Any]
+    name: str, when: str, expression: str, time_key: str | None, settings: TriggerSettings
 ) -> Trigger:
-    if "automation" in settings:
-        raise TypeError(f"Trigger.{name}() has its own automation")
+    for each in settings:
+        if each not in TriggerSettings.__annotations__:
+            raise TypeError(f"Trigger.{name}() got an unexpected keyword argument {each!r}")
     given: dict[str, Any] = {"name": name, "description": f"A trigger that runs {when}", **settings}
     inputs: dict[str, Any] = {} if time_key is None else {time_key: TriggerTime}
     inputs.update(given.pop("inputs", None) or {})

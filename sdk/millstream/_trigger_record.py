@@ -6,9 +6,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from millstream._cache import cache_key, hash_of_inputs
+from millstream._handing_on import spread
+from millstream._run_options import RunOptions, strings_of
 from millstream._trigger import Cron, OnArtifact, Trigger, TriggerTime
-from millstream._unsupported import NotYetSupportedError, warn
+from millstream._unsupported import NotYetSupportedError
 from millstream._values_sink import Sink
+from millstream.notify import notices_of
 from millstream_events.deployed import (
     CronSchedule,
     DeployedTask,
@@ -18,7 +21,7 @@ from millstream_events.deployed import (
 )
 from millstream_events.ids import digest_of
 from millstream_events.schedules import schedule_flaw
-from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Policy, Value
+from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Policy, RunWide, Value
 
 _MINUTE_MS: Final = 60_000
 #: Any value of a parameter's type will do: the leader puts the time of the firing there.
@@ -78,13 +81,10 @@ def trigger_record(
         ValueError: A schedule by which nothing can fire, or inputs that do not fit the task.
     """
     schedule = schedule_of(trigger)
-    given = {
-        "annotations": trigger.annotations,
-        "interruptible": trigger.interruptible,
-        "notifications": trigger.notifications,
-    }
-    if ignored := sorted(name for name, value in given.items() if value):
-        warn("MS2022", f"{', '.join(ignored)} of a trigger have no effect in Millstream")
+    options = RunOptions(
+        annotations=strings_of("annotations", trigger.annotations),
+        notices=notices_of(trigger.notifications),
+    )
     bound = dict(trigger.inputs or {})
     timed = [key for key, value in bound.items() if value is TriggerTime]
     if len(timed) > 1:
@@ -118,18 +118,24 @@ def trigger_record(
             1 if trigger.overwrite_cache else mode,
             key,
             who,
+            options.notes(),
         ),
         content,
     )
 
 
 def _policy_of(trigger: Trigger, policy: Policy) -> Policy:
-    changes: dict[str, Any] = {"queue": trigger.queue} if trigger.queue else {}
+    """Return the policy of the root of each run; its children follow it where it speaks of all."""
+    wide = RunOptions(
+        env_vars=strings_of("env_vars", trigger.env_vars),
+        queue=trigger.queue or "",
+        interruptible=trigger.interruptible,
+    ).wide()
+    changes: dict[str, Any] = {} if wide == RunWide() else spread(wide, policy)
+    if trigger.queue:
+        changes["queue"] = trigger.queue
     if trigger.max_action_concurrency:
         changes["actions_max"] = trigger.max_action_concurrency
-    if trigger.env_vars:
-        variables = {**dict(policy.env_vars), **trigger.env_vars}
-        changes["env_vars"] = tuple(sorted(variables.items()))
     return msgspec.structs.replace(policy, **changes)
 
 

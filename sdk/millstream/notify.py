@@ -3,18 +3,22 @@
 The cluster sends them, also when the program that started the run is gone. A notification that
 cannot be sent is tried again a few times and then noted with the run; it never fails one. Texts
 may hold `{{.Run.Name}}`, `{{.Run.Project}}`, `{{.Run.Domain}}`, `{{.Phase}}` and `{{.Error}}`.
-They are kept in the log with the run, addresses and headers included.
+They are kept in the log with the run, addresses and headers included; `NamedRule` and
+`NamedDelivery` keep these with the administrator, in the file that `MILLSTREAM_NOTICES` names
+to the scheduler.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from millstream._unsupported import warn
-from millstream_events.notices import NOTICES_MAX, HttpNotice, MailNotice, Notice
+from millstream_events.notices import NOTICES_MAX, HttpNotice, MailNotice, NamedNotice, Notice
 
 _PHASES: Final = ("SUCCEEDED", "FAILED", "TIMED_OUT", "ABORTED")
 _MESSAGE: Final = "Run: {{.Run.Name}}\nProject/Domain: {{.Run.Project}}/{{.Run.Domain}}\n"
+_SLACK_MESSAGE: Final = (
+    "Run: {{.Run.Name}} finished with phase {{.Phase}}\n | {{.Run.Project}}/{{.Run.Domain}}\n"
+)
 
 Method: TypeAlias = Literal[
     "POST", "PUT", "PATCH", "GET", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"
@@ -27,13 +31,17 @@ def _phase_word(phase: object) -> str:
 
 @dataclass(frozen=True)
 class NamedRule:
-    """A rule that an administrator has set up, by its name."""
+    """A rule that an administrator has set up, by its name: when to tell whom."""
 
     name: str
 
     def __post_init__(self) -> None:
         if not self.name:
             raise ValueError("Rule name must not be empty")
+
+    def notice(self) -> Notice:
+        """Return the name; whoever sends it knows what it stands for."""
+        return NamedNotice(phases=_PHASES, name=self.name, is_rule=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +68,13 @@ class Notification:
         """The phases, in capital letters."""
         return tuple(map(_phase_word, cast("Sequence[object]", self.on_phase)))
 
-    def notice(self) -> Notice | None:
-        """Return what is to be sent; None: nobody here knows how."""
-        return None
+    def notice(self) -> Notice:
+        """Return what is to be sent.
+
+        Raises:
+            TypeError: This class says only when, not how.
+        """
+        raise TypeError("a plain Notification says only when: use Slack, Email, Webhook, ...")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +87,10 @@ class NamedDelivery(Notification):
         super().__post_init__()
         if not self.name:
             raise ValueError("Delivery config name must not be empty")
+
+    def notice(self) -> Notice:
+        """Return the name; whoever sends it knows what it stands for."""
+        return NamedNotice(phases=self.phases, name=self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +107,8 @@ class Email(Notification):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("recipients", "cc", "bcc"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+            given = getattr(self, name)
+            object.__setattr__(self, name, (given,) if isinstance(given, str) else tuple(given))
         if not self.recipients:
             raise ValueError("At least one recipient must be specified")
 
@@ -122,7 +139,7 @@ class Slack(Notification):
         if self.blocks is not None:
             object.__setattr__(self, "blocks", tuple(self.blocks))
         elif self.message is None:
-            object.__setattr__(self, "message", f"{_MESSAGE}Phase: {{{{.Phase}}}}\n")
+            object.__setattr__(self, "message", _SLACK_MESSAGE)
 
     def notice(self) -> Notice:
         """Return the request."""
@@ -207,12 +224,7 @@ def notices_of(given: object) -> tuple[Notice, ...]:
     for one in several:
         if not isinstance(one, Notification | NamedRule):
             raise TypeError(f"notifications are made by `millstream.notify`, not {one!r}")
-        notice = one.notice() if isinstance(one, Notification) else None
-        if notice is None:
-            name = f"{type(one).__name__}({getattr(one, 'name', '')!r})"
-            warn("MS2022", f"{name} is not sent: no rules or deliveries are kept by name")
-        else:
-            notices.append(notice)
+        notices.append(one.notice())
     return tuple(notices)
 
 

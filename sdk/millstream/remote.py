@@ -14,6 +14,7 @@ from millstream._remote_secret import Secret
 from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._remote_tasks import Task
 from millstream._remote_trigger import Trigger, TriggerDetails
+from millstream._remote_user import User, auth_metadata
 from millstream._run import Run
 from millstream._run_reads import RunDetails
 
@@ -34,4 +35,6 @@ __all__ = [
     "TimeFilter",
     "Trigger",
     "TriggerDetails",
+    "User",
+    "auth_metadata",
 ]

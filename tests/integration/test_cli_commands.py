@@ -49,6 +49,19 @@ async def nap(seconds: float) -> None:
 """
 
 
+NIGHTLY = """
+from datetime import datetime
+
+import millstream
+
+env = millstream.TaskEnvironment("nightly")
+
+
+@env.task
+async def clean(when: datetime) -> None: ...
+"""
+
+
 class Cli:
     """Runs `millstream` in one project directory."""
 
@@ -184,6 +197,52 @@ def test_get_logs_shows_what_tasks_printed(cli: Cli, done: Any) -> None:
             break
     assert lines == [f"a{i + 1} | squaring {i}" for i in range(4)]
     assert cli("get", "logs", done["run"], "a2") == "a2 | squaring 1\n"
+
+
+def test_get_logs_shows_the_end_one_attempt_and_the_times(cli: Cli, done: Any) -> None:
+    assert cli("get", "logs", done["run"], "a2", "-l", "1") == "a2 | squaring 1\n"
+    assert cli("get", "logs", done["run"], "a2", "--attempt", "2") == ""
+    stamped = cli("get", "logs", done["run"], "a2", "--show-ts", "-a", "1")
+    assert stamped.startswith("20")
+    assert stamped.endswith("Z a2 | squaring 1\n")
+
+
+def test_a_run_is_looked_for_in_the_project_that_is_named(cli: Cli) -> None:
+    options = ("-e", "COLOUR=red", "--label", "team=x", "-p", "elsewhere", "--version", "v7")
+    run = cli.json("run", *options, "shop_flow.py", "square", "--x", "2", "--name", "here")
+    assert cli.json("get", "io", "here", "-p", "elsewhere", "--inputs-only")["run"] == run["run"]
+    assert cli.lines("get", "action", "here", "-p", "elsewhere", "--in-phase", "failed") == []
+    (found,) = cli.lines("get", "run", "-p", "elsewhere", "--with-label", "team=x")
+    assert found["labels"] == {"team": "x"}
+    assert "elsewhere" in {row["id"] for row in cli.lines("get", "project")}
+    cli("get", "io", "here", status=4)
+
+
+def test_the_code_of_a_run_is_brought_back(cli: Cli, done: Any, tmp_path: Path) -> None:
+    cli("get", "code", done["run"], "--dest", str(tmp_path))
+    assert (tmp_path / "shop_flow.py").read_text() == PROGRAM
+
+
+def test_a_trigger_is_added_to_a_deployed_task(cli: Cli) -> None:
+    (cli.directory / "below").mkdir(exist_ok=True)
+    (cli.directory / "below" / "nightly_flow.py").write_text(NIGHTLY)
+    (cli.directory / "below" / "broken_flow.py").write_text("import nowhere_to_be_found\n")
+    cli("deploy", "below", "--recursive", status=1)
+    (row,) = cli.json("deploy", "below", "-r", "-i")
+    assert row["name"] == "nightly.clean"
+    made = cli.json(
+        "create", "trigger", "nightly.clean", "often", "--schedule", "*/5 * * * *",
+        "--trigger-time-var", "when", "--no-auto-activate",
+    )  # fmt: skip
+    assert (made["name"], made["active"]) == ("often", False)
+    assert "*/5 * * * *" in made["automation"]
+    cli("create", "trigger", "nightly.clean", "bad", "--schedule", "61 * * * *", status=2)
+
+
+def test_settings_and_whoever_asks_are_shown(cli: Cli) -> None:
+    names = {row["name"]: row["from"] for row in cli.lines("get", "config")}
+    assert names["project"] == "default"
+    assert cli.json("whoami")["subject"]
 
 
 def test_replay_shows_a_run_as_it_was(cli: Cli, done: Any) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -184,8 +185,58 @@ def test_a_notification_that_could_not_be_sent_is_refused_when_it_is_made(make: 
         make()
 
 
-def test_names_of_rules_are_accepted_with_a_warning():
-    with pytest.warns(millstream.MillstreamWarning, match="oncall"):
-        millstream.with_runcontext(notifications=notify.NamedRule("oncall"))
+BOOK = """
+[deliveries.pager]
+type = "http"
+url = "{url}/pager"
+headers = {{ Run = "{{{{.Run.Name}}}}" }}
+body = {{ text = "{{{{.Phase}}}}: {{{{.Error}}}}" }}
+
+[rules.oncall]
+on_phase = ["failed", "timed_out"]
+deliver = ["pager"]
+"""
+
+
+@pytest.fixture
+def book(inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "notices.toml"
+    path.write_text(BOOK.format(url=inbox.url))
+    monkeypatch.setenv("MILLSTREAM_NOTICES", str(path))
+
+
+@pytest.mark.usefixtures("book")
+async def test_a_rule_and_a_delivery_are_sent_as_the_administrator_set_them_up(inbox: Inbox):
+    rule, delivery = (
+        notify.NamedRule("oncall"),
+        notify.NamedDelivery(on_phase="failed", name="pager"),
+    )
+    notes = await told(over(rule.notice(), delivery.notice()))
+    assert {outcome for _, _, outcome in notes} == {"sent"}
+    assert [(path, headers["Run"], body) for _, path, headers, body in inbox.seen] == [
+        ("/pager", "r", {"text": "FAILED: ValueError: no luck"})
+    ] * 2
+    assert await told(over(rule.notice(), phase="SUCCEEDED")) == [("r", "noticed:0", "not due")]
+
+
+@pytest.mark.usefixtures("book")
+async def test_a_name_that_nothing_is_set_up_under_is_noted_with_the_run():
+    ((_, _, outcome),) = await told(over(notify.NamedRule("nobody").notice()))
+    assert outcome == "failed: no rule is called 'nobody'"
+
+
+async def test_a_book_that_cannot_be_read_is_named_where_it_is_needed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("MILLSTREAM_NOTICES", str(tmp_path / "absent.toml"))
+    ((_, _, outcome),) = await told(over(notify.NamedRule("oncall").notice()))
+    assert "no rule is called 'oncall'" in outcome
+    assert "absent.toml" in outcome
+
+
+def test_what_is_no_notification_is_refused():
     with pytest.raises(TypeError, match="notify"):
         millstream.with_runcontext(notifications="me@example.com")  # type: ignore[arg-type]
+    only_when = notify.Notification(on_phase="failed")
+    with pytest.raises(TypeError, match="says only when"):
+        millstream.with_runcontext(notifications=only_when)

@@ -7,8 +7,10 @@ from millstream_events.commands import (
     Accepted,
     ConfigureQueue,
     DeleteQueue,
+    PauseRun,
     Rejected,
     Reply,
+    ResumeRun,
     SubmitRun,
 )
 from millstream_events.ids import new_run_id
@@ -239,3 +241,50 @@ def test_a_caller_that_gives_its_refused_call_up_counts_again() -> None:
     shard.tick(done(second))
     more = [child(root, 2)]
     assert works(shard.tick(*more).agents_now["a"]) == []  # The first one holds the place.
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        (QueueSettings(action_concurrency=1), "queue 'q' has its most actions at once, 1"),
+        (QueueSettings(run_concurrency=1), "queue 'q' has its most runs under way, 1"),
+    ],
+)
+def test_what_waits_for_room_in_its_queue_is_held_with_the_reason(
+    settings: QueueSettings, reason: str
+) -> None:
+    shard = shard_with(settings)
+    (first,) = submit(shard, 0)
+    assert submit(shard, 1) == []
+    waiting = shard.book.state.runs[run_id(1)].actions[0]
+    shard.tick(look_round=True)
+    assert waiting.phase == "QUEUED"  # It has not waited for long.
+    for number in range(4):
+        shard.now_ms += 1_000
+        shard.tick(Credit(number + 2, 100), numbered=0, look_round=True)
+    assert (waiting.phase, waiting.why_held, waiting.held) == (
+        "WAITING_FOR_RESOURCES",
+        "limit",
+        reason,
+    )
+    (second,) = works(shard.tick(done(first)).agents_now["a"])
+    assert second.run == run_id(1)
+    assert waiting.held == ""
+
+
+def test_a_wait_begins_anew_when_a_paused_run_goes_on() -> None:
+    shard = Shard()
+    submit(shard, 0, Policy(queued_max_ms=300))
+    shard.tick(commands=[PauseRun(b"p" * 16, run_id(0))])
+    action = shard.book.state.runs[run_id(0)].actions[0]
+    for _ in range(5):
+        shard.now_ms += 200
+        shard.tick()
+    assert action.phase == "QUEUED"
+    shard.tick(commands=[ResumeRun(b"r" * 16, run_id(0))])
+    shard.now_ms += 200
+    shard.tick()
+    assert action.phase == "QUEUED"
+    shard.now_ms += 200
+    shard.tick()
+    assert action.phase == "TIMED_OUT"

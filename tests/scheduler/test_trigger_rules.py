@@ -193,6 +193,15 @@ def test_a_run_of_a_trigger_has_the_time_of_the_firing_as_its_start_and_as_an_in
     assert values == {"x": 5, "when": datetime(2026, 5, 1, 11, tzinfo=UTC)}
 
 
+def test_a_run_of_a_trigger_keeps_its_notes() -> None:
+    shard = starting("2026-05-01T10:00:00+00:00")
+    notes = (("annotation:team", "x"),)
+    deploy(shard, trigger(CronSchedule("0 * * * *"), notes=notes))
+    assert fired(shard, at("2026-05-01T11:00:00+00:00")) == ["2026-05-01T11:00"]
+    (run,) = shard.book.state.runs.values()
+    assert run.notes == notes
+
+
 @pytest.mark.parametrize(
     "schedule",
     [

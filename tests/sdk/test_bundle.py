@@ -75,6 +75,7 @@ def test_every_loaded_module_below_the_root_is_packed_and_no_other(project: Proj
         "python": f"3.{sys.version_info.minor}",
         "modules": ["flow_a", "flow_a.steps"],
         "images": {},
+        "place": {},
     }
 
 

@@ -20,6 +20,7 @@ from millstream.cli.arguments import (
     split_tail,
 )
 from millstream.cli.outcome import UsageError
+from millstream.cli.run_settings import OPTIONS, RunSettings
 
 OWN = {"--name": True, "-o": True, "--output": True, "--detach": False}
 
@@ -169,12 +170,36 @@ def test_file_and_task_are_found_between_options(
     assert find_target(tokens, OWN) == target
 
 
+def options_of(callable_: object, *, leave_out: tuple[str, ...] = ()) -> dict[str, bool]:
+    """Return the options that parameters stand for; True: with a value."""
+    found: dict[str, bool] = {}
+    for parameter in inspect.signature(callable_).parameters.values():
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
+            continue
+        if parameter.name not in leave_out:
+            names = {f"--{parameter.name.replace('_', '-')}"}
+            for extra in getattr(parameter.annotation, "__metadata__", ()):
+                names |= set(extra.name or ())
+            valued = "bool" not in str(parameter.annotation)
+            found |= dict.fromkeys(names, valued)
+    return found
+
+
 def test_the_table_of_the_run_commands_options_is_its_signature() -> None:
-    signature = inspect.signature(run_command.launch)
-    options = {
-        f"--{parameter.name}": "bool" not in str(parameter.annotation)
-        for parameter in signature.parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY and parameter.name != "common"
-    }
+    options = options_of(run_command.launch, leave_out=("common", "settings"))
     shared = {"--output": True, "-o": True, "--verbose": False, "-v": False}
-    assert {**options, **shared} == dict(run_command.OWN)
+    assert options_of(RunSettings) == OPTIONS
+    assert {**options, **shared, **OPTIONS} == dict(run_command.OWN)
+
+
+def test_settings_of_a_run_are_those_of_its_context() -> None:
+    given = RunSettings(env=("A=1", "B=x=y"), label=("team=x",), max_action_concurrency=3)
+    assert given.options() == {
+        "env_vars": {"A": "1", "B": "x=y"},
+        "labels": {"team": "x"},
+        "max_action_concurrency": 3,
+    }
+    with pytest.raises(UsageError, match="--label takes KEY=VALUE, not 'team'"):
+        RunSettings(label=("team",)).options()
+    with pytest.raises(UsageError, match="no folder nowhere"):
+        RunSettings(root_dir="nowhere").root()

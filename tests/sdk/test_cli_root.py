@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from millstream.cli.front import COMMANDS
 from millstream.cli.output import cell, to_table, to_yaml
-from millstream.cli.root import execute
+from millstream.cli.root import build, execute
 
 HEAVY = ("nats", "structlog", "uvloop", "pydantic", "aiosqlite")
 
@@ -156,3 +157,20 @@ def test_yaml_quotes_every_text_so_that_nothing_can_be_misread() -> None:
 )
 def test_a_cell_is_found_by_its_dotted_path(path: str, text: str) -> None:
     assert cell({"a": 1, "b": {"c": True}}, path) == text
+
+
+def test_the_root_help_names_every_command_and_loads_no_parser() -> None:
+    code = (
+        "import sys\n"
+        "from millstream.cli import main\n"
+        "try:\n"
+        "    main(['--help'])\n"
+        "except SystemExit as done:\n"
+        "    assert not done.code\n"
+        "print('parser:', 'cyclopts' in sys.modules, 'asyncio' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "parser: False False" in done.stdout
+    assert "  run: Run a task of a file.\n" in done.stdout
+    named = {name for name in build() if not name.startswith("-")}
+    assert named == set(COMMANDS)

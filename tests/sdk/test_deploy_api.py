@@ -3,11 +3,13 @@
 from datetime import datetime
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 import millstream
 from millstream._deploy import plan_deploy
 from millstream._deployed import pack_interface, record_of, unpack_interface
+from millstream._handing_on import spread
 from millstream._init import installation
 from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._run_options import RunOptions
@@ -16,7 +18,7 @@ from millstream._trigger_record import trigger_record
 from millstream._unsupported import NotYetSupportedError
 from millstream._values_sink import Sink
 from millstream.errors import DeploymentError, RemoteTaskUsageError, RuntimeDataValidationError
-from millstream_events.values import Inline
+from millstream_events.values import Inline, Needs, Policy, RunWide
 
 base = millstream.TaskEnvironment("base")
 env = millstream.TaskEnvironment("shown", depends_on=[base])
@@ -165,3 +167,35 @@ def test_a_deployed_reference_brings_its_own_code() -> None:
     task = cast("Any", details())
     code = code_of(installation(), RunOptions(), task, ships_code=True)
     assert (code.bundle, code.pickled) == (None, None)
+
+
+def test_a_triggers_settings_hold_for_every_action_of_its_runs() -> None:
+    hourly = millstream.Trigger.hourly(
+        env_vars={"A": "1"},
+        queue="night",
+        interruptible=True,
+        annotations={"team": "x"},
+        notifications=millstream.notify.Slack(on_phase="failed", webhook_url="https://h"),
+    )
+    own = millstream.TaskEnvironment("with_trigger")
+
+    @own.task(triggers=hourly)
+    async def job() -> None: ...
+
+    (made,) = millstream.deploy(own, dry_run=True)
+    (record,) = made.envs["with_trigger"].deployed_entities[0].deployed_triggers
+    policy = record.policy
+    assert (policy.queue, policy.env_vars) == ("night", (("A", "1"),))
+    assert policy.needs is not None
+    assert policy.needs.interruptible
+    assert policy.wide == RunWide((("A", "1"),), "night", interruptible=True)
+    assert [key for key, _ in record.notes] == ["annotation:team", "notice:0"]
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_run_says_for_all_its_tasks_whether_they_may_be_interrupted(asked: bool) -> None:
+    other = Policy(needs=Needs(interruptible=not asked, gpus=1))
+    wide = RunOptions(interruptible=asked).wide()
+    needs = msgspec.structs.replace(other, **spread(wide, other)).needs
+    assert needs == Needs(interruptible=asked, gpus=1)
+    assert "needs" not in spread(RunOptions(queue="q").wide(), other)

@@ -108,7 +108,7 @@ DUE = {
     "remote": """
         ActionDetails ActionInputs ActionOutputs App Artifact Condition PartitionSchema Project
         RunDetails SecretTypes Settings Task TaskDetails TimeFilter Trigger
-        TriggerDetails User auth_metadata upload_dir upload_file
+        TriggerDetails upload_dir upload_file
     """,
 }
 NAMES = [(module, name) for module, names in FLYTE.items() for name in names.split()]

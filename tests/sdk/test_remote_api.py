@@ -240,3 +240,13 @@ def test_reruns_need_a_cluster_and_arguments_that_agree():
         remote.rerun("first", force_rerun_actions=["a1"])
     with pytest.raises(ValueError, match="action_name='a1'"):
         remote.rerun("first", action_name="a1", recover=True)
+
+
+def test_whoever_asks_has_a_name_and_metadata_for_a_login_is_warned_about() -> None:
+    user = flyte.remote.User.get()
+    assert user.subject()
+    assert user.to_dict() == {"subject": user.subject(), "name": user.name()}
+    with pytest.warns(UserWarning, match="auth_metadata"), flyte.remote.auth_metadata(("k", "v")):
+        pass
+    with pytest.raises(ValueError, match="No auth metadata"), flyte.remote.auth_metadata():
+        pass

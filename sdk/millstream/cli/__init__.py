@@ -1,3 +1,3 @@
 """The command line `millstream`; `main` is what the installed script calls."""
 
-from millstream.cli.root import main as main
+from millstream.cli.front import main as main

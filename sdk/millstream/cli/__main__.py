@@ -1,6 +1,6 @@
 """`python -m millstream.cli`."""
 
-from millstream.cli.root import main
+from millstream.cli.front import main
 
 if __name__ == "__main__":
     main()

@@ -3,15 +3,23 @@
 from millstream._client import Client
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
-from millstream.cli.reach import Reached, on_cluster, ordinal_of
+from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, ordinal_of
 
 
-def abort_run(name: str, /, *, reason: str = "", common: OutputOptions = DEFAULTS) -> int:
+def abort_run(
+    name: str,
+    /,
+    *,
+    reason: str = "",
+    where: PlaceOptions = CONFIGURED,
+    common: OutputOptions = DEFAULTS,
+) -> int:
     """End a run and everything in it.
 
     Args:
         name: Id or name of the run.
         reason: Kept in the log.
+        where: Project and domain of the run.
         common: Options of every command.
     """
 
@@ -21,12 +29,22 @@ def abort_run(name: str, /, *, reason: str = "", common: OutputOptions = DEFAULT
         await client.abort_run(run, reason)
         return run
 
-    emit_one({"run": on_cluster(body, live=True), "aborting": True}, common.output, name="run")
+    emit_one(
+        {"run": on_cluster(body, live=True, where=where), "aborting": True},
+        common.output,
+        name="run",
+    )
     return DONE
 
 
 def abort_action(
-    run: str, action: str, /, *, reason: str = "", common: OutputOptions = DEFAULTS
+    run: str,
+    action: str,
+    /,
+    *,
+    reason: str = "",
+    where: PlaceOptions = CONFIGURED,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """End one action of a run, and everything below it.
 
@@ -34,6 +52,7 @@ def abort_action(
         run: Id or name of the run.
         action: Such as `a3`.
         reason: Kept in the log.
+        where: Project and domain of the run.
         common: Options of every command.
     """
 
@@ -44,7 +63,7 @@ def abort_action(
         await client.abort_action(history.state.id, ordinal, reason)
         return history.state.id, ordinal
 
-    found, ordinal = on_cluster(body, live=True)
+    found, ordinal = on_cluster(body, live=True, where=where)
     emit_one(
         {"run": found, "action": f"a{ordinal}", "aborting": True}, common.output, name="action"
     )

@@ -12,8 +12,9 @@ from millstream._init import init
 from millstream._views import Json, View
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
-from millstream.cli.output import DEFAULTS, OutputOptions, emit
-from millstream.cli.reach import place_here
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, tell
+from millstream.cli.reach import DomainName, ProjectName, place_here
+from millstream_events.errors import MillstreamError
 
 _Flag = Annotated[bool, Parameter(negative="")]
 _COLUMNS: Final = ("environment", "name", "version", "triggers")
@@ -26,30 +27,41 @@ def deploy_file(
     *,
     all_: Annotated[bool, Parameter(name="--all", negative="")] = False,
     version: str = "",
-    dry_run: _Flag = False,
+    dry_run: Annotated[bool, Parameter(name=["--dry-run", "--dryrun"], negative="")] = False,
     copy_style: str = "loaded_modules",
     root_dir: str = "",
-    project: str = "",
-    domain: str = "",
+    recursive: Annotated[bool, Parameter(name=["--recursive", "-r"], negative="")] = False,
+    ignore_load_errors: Annotated[
+        bool, Parameter(name=["--ignore-load-errors", "-i"], negative="")
+    ] = False,
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Register the tasks of an environment, and of all that it depends on, as a version.
 
     Args:
-        file: Python file that declares the environment.
+        file: Python file that declares the environment; with --recursive a folder of them.
         env: Its variable in the file, or its name.
         all_: All environments of the file.
         version: Name of the version; the beginning of the code's digest if it is not given.
         dry_run: Only show what would be registered.
         copy_style: loaded_modules, all or none.
         root_dir: Folder whose code is sent.
+        recursive: All environments of all files in the folder and those below it.
+        ignore_load_errors: With --recursive: go on without files that cannot be loaded.
         project: Instead of the configured one.
         domain: Instead of the configured one.
         common: Options of every command.
     """
-    module = load_module(file)
-    chosen = _chosen(module, env, every=all_)
-    root = Path(root_dir).resolve() if root_dir else module_at(file).root
+    chosen: list[TaskEnvironment]
+    if recursive:
+        chosen = _found_below(file, ignore_errors=ignore_load_errors)
+        own_root = file.resolve()
+    else:
+        chosen = _chosen(load_module(file), env, every=all_)
+        own_root = module_at(file).root
+    root = Path(root_dir).resolve() if root_dir else own_root
     outside = bool(root_dir) or not root.is_relative_to(place_here().project_dir)
     init(
         root_dir=root if outside else None,
@@ -59,6 +71,31 @@ def deploy_file(
     made = deploy(*chosen, dry_run=dry_run, version=version or None, copy_style=copy_style)
     emit(rows_of(made), common.output, columns=_COLUMNS)
     return DONE
+
+
+def _found_below(folder: Path, *, ignore_errors: bool) -> list[TaskEnvironment]:
+    """Return the environments of all files in a folder and those below it."""
+    if not folder.is_dir():
+        raise UsageError(f"--recursive takes a folder, and {folder} is none")
+    found: dict[int, TaskEnvironment] = {}
+    files = [path for path in sorted(folder.rglob("*.py")) if not _is_left_out(path, folder)]
+    for path in files:
+        try:
+            module = load_module(path)
+        except MillstreamError as exc:
+            if not ignore_errors:
+                raise
+            tell(f"left out: {path}: {exc}")
+            continue
+        found |= {id(each): each for each in _chosen(module, "", every=True)}
+    if not found:
+        raise NotFoundError(f"no environment in {len(files)} files below {folder}")
+    return list(found.values())
+
+
+def _is_left_out(path: Path, folder: Path) -> bool:
+    parts = path.relative_to(folder).parts
+    return any(part.startswith(".") or part in ("__pycache__", "site-packages") for part in parts)
 
 
 def _chosen(module: ModuleType, name: str, *, every: bool) -> list[TaskEnvironment]:

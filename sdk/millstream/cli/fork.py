@@ -18,8 +18,9 @@ from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one, tell
 from millstream.cli.reach import place_here
-from millstream.cli.rerun import pairs, positions, started_by
+from millstream.cli.rerun import positions, started_by
 from millstream.cli.run import check_names
+from millstream.cli.run_settings import pairs
 
 #: Options of the command itself; True: with a value.
 OWN: Final = {
@@ -47,7 +48,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream fork", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream fork", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default

@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final
@@ -25,8 +26,8 @@ from millstream._views import (
     waits_for_somebody,
 )
 from millstream.cli.outcome import DONE, UsageError
-from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, tell
-from millstream.cli.reach import Reached, on_cluster, ordinal_of
+from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, line_of, tell
+from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, ordinal_of
 from millstream_events.codec import decode_frame
 from millstream_events.errors import BlobError, LogCorruptError
 from millstream_events.ids import show_action
@@ -65,28 +66,38 @@ _EVENT_COLUMNS: Final = ("seq", "rev", "ts", "type", "action", "attempt")
 _LOGS_LOOK_S: Final = 0.2
 
 Limit = Annotated[int, Parameter(name="--limit")]
+Texts = Annotated[tuple[str, ...], Parameter(negative="")]
+Flag = Annotated[bool, Parameter(negative="")]
 
 
 @dataclass(frozen=True)
 class RunChoice:
     """Which runs to list; everything that is given must hold."""
 
-    in_phase: tuple[str, ...] = ()
+    in_phase: Texts = ()
     """Only in this phase; repeatable."""
     task_name: str = ""
     """Only of this root task, as ENVIRONMENT.FUNCTION."""
-    with_label: tuple[str, ...] = ()
+    task_version: str = ""
+    """Only of this version of the root task."""
+    with_label: Texts = ()
     """KEY=VALUE that the run is labelled with; repeatable."""
-    with_label_key: tuple[str, ...] = ()
+    with_label_key: Texts = ()
     """KEY that the run has a label of; repeatable."""
     created_after: str = ""
     """Only at or after a time such as 2026-01-31T12:00:00Z."""
     created_before: str = ""
     """Only before a time."""
+    updated_after: str = ""
+    """Only those that went on at or after a time."""
+    updated_before: str = ""
+    """Only those that went on last before a time."""
     only_mine: Annotated[bool, Parameter(negative="")] = False
     """Only runs that were started under this user's name."""
-    project: str = ""
+    project: Annotated[str, Parameter(name=["--project", "-p"])] = ""
     """Only of this project."""
+    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = ""
+    """Only of this domain."""
     paused_only: Annotated[bool, Parameter(negative="")] = False
     """Only runs that are paused or wait for the answer to a condition."""
 
@@ -102,6 +113,9 @@ class RunChoice:
                 task_name=self.task_name or None,
                 created_by=sender_name() if self.only_mine else None,
                 project=self.project or None,
+                domain=self.domain or None,
+                task_version=self.task_version or None,
+                updated_at=TimeFilter(_moment(self.updated_after), _moment(self.updated_before)),
                 created_at=TimeFilter(_moment(self.created_after), _moment(self.created_before)),
                 labels=labels_asked(self.with_label),
                 label_keys=self.with_label_key,
@@ -154,22 +168,40 @@ def get_run(
     return DONE
 
 
-def get_action(run: str, action: str = "", /, *, common: OutputOptions = DEFAULTS) -> int:
+def get_action(
+    run: str,
+    action: str = "",
+    /,
+    *,
+    in_phase: Texts = (),
+    where: PlaceOptions = CONFIGURED,
+    common: OutputOptions = DEFAULTS,
+) -> int:
     """Show the actions of a run, or one of them.
 
     Args:
         run: Id or name.
         action: Such as `a3`; all of them if it is not given.
+        in_phase: Only in this phase; repeatable.
+        where: Project and domain of the run.
         common: Options of every command.
     """
+    try:
+        phases = phases_asked(in_phase)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
 
     async def body(place: Reached) -> list[View] | View:
         state = (await place.history(run)).state
         if action:
             return action_view(state, ordinal_of(action, state))
-        return [action_view(state, ordinal) for ordinal in range(len(state.actions))]
+        return [
+            action_view(state, ordinal)
+            for ordinal, each in enumerate(state.actions)
+            if not phases or each.phase in phases
+        ]
 
-    found = on_cluster(body)
+    found = on_cluster(body, where=where)
     if isinstance(found, dict):
         emit_one(found, common.output)
     else:
@@ -182,6 +214,7 @@ def get_event(
     /,
     *,
     follow: Annotated[bool, Parameter(negative="")] = False,
+    where: PlaceOptions = CONFIGURED,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show the events of a run as they were logged.
@@ -189,6 +222,7 @@ def get_event(
     Args:
         run: Id or name.
         follow: Go on with what comes, until the run is over; one object a line.
+        where: Project and domain of the run.
         common: Options of every command.
     """
 
@@ -206,35 +240,52 @@ def get_event(
                 emit_line(view)
 
     if follow:
-        on_cluster(followed)
+        on_cluster(followed, where=where)
     else:
-        emit(on_cluster(listed), common.output, columns=_EVENT_COLUMNS, name="rev")
+        emit(on_cluster(listed, where=where), common.output, columns=_EVENT_COLUMNS, name="rev")
     return DONE
 
 
-def get_io(run: str, action: str = "a0", /, *, common: OutputOptions = DEFAULTS) -> int:
+def get_io(
+    run: str,
+    action: str = "a0",
+    /,
+    *,
+    inputs_only: Annotated[bool, Parameter(name=["--inputs-only", "-i"], negative="")] = False,
+    outputs_only: Flag = False,
+    where: PlaceOptions = CONFIGURED,
+    common: OutputOptions = DEFAULTS,
+) -> int:
     """Show the inputs and outputs of an action.
 
     Args:
         run: Id or name.
         action: Such as `a3`; the root of the run if it is not given.
+        inputs_only: Leave the outputs out.
+        outputs_only: Leave the inputs out.
+        where: Project and domain of the run.
         common: Options of every command.
     """
+    if inputs_only and outputs_only:
+        raise UsageError("--inputs-only and --outputs-only leave nothing")
 
     async def body(place: Reached) -> View:
         state = (await place.history(run)).state
         ordinal = ordinal_of(action, state)
         found: ActionState = state.actions[ordinal]
-        return {
+        view: View = {
             "run": state.id,
             "action": show_action(ordinal),
             "task": found.task.name,
             "phase": str(found.phase),
-            "inputs": await _shown(place, found.inputs),
-            "outputs": await _shown(place, found.output),
         }
+        if not outputs_only:
+            view["inputs"] = await _shown(place, found.inputs)
+        if not inputs_only:
+            view["outputs"] = await _shown(place, found.output)
+        return view
 
-    emit_one(on_cluster(body), common.output, name="action")
+    emit_one(on_cluster(body, where=where), common.output, name="action")
     return DONE
 
 
@@ -256,7 +307,11 @@ def get_logs(
     action: str = "",
     /,
     *,
-    follow: Annotated[bool, Parameter(negative="")] = False,
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    lines: Annotated[int, Parameter(name=["--lines", "-l"])] = 0,
+    attempt: Annotated[int, Parameter(name=["--attempt", "-a"])] = 0,
+    show_ts: Flag = False,
+    where: PlaceOptions = CONFIGURED,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show what the tasks of a run printed.
@@ -265,19 +320,31 @@ def get_logs(
         run: Id or name.
         action: Such as `a3`; all of them if it is not given.
         follow: Go on with what comes, until the run is over.
+        lines: Only the last so many lines; 0: all.
+        attempt: Only of this attempt, 1-based; 0: of all.
+        show_ts: Begin each line with its time.
+        where: Project and domain of the run.
         common: Options of every command.
     """
+    if follow and lines:
+        raise UsageError("--lines shows the end of what there is; --follow waits for more")
 
     async def body(place: Reached) -> None:
         history = await place.history(run)
         only = ordinal_of(action, history.state) if action else None
         wait = follow and place.live and not history.state.finished
         source = _batches(place, history.state.id, only, wait=wait)
+        last: deque[str] = deque(maxlen=lines or None)
         async with contextlib.aclosing(source):
             async for batch in source:
-                _print_batch(batch, common)
+                texts = _texts(batch, common, attempt=attempt, show_ts=show_ts)
+                if lines:
+                    last.extend(texts)
+                else:
+                    _print_all(texts)
+        _print_all(last)
 
-    on_cluster(body)
+    on_cluster(body, where=where)
     return DONE
 
 
@@ -310,10 +377,14 @@ async def _over(place: Reached, run: str) -> None:
     await asyncio.sleep(2 * _LOGS_LOOK_S)
 
 
-def _print_batch(batch: OutputBatch, common: OutputOptions) -> None:
+def _texts(batch: OutputBatch, common: OutputOptions, *, attempt: int, show_ts: bool) -> list[str]:
+    """Return the lines of a batch as they are printed."""
     if batch.dropped:
         tell(f"{batch.dropped} lines of {show_action(batch.action)} were dropped")
+    found: list[str] = []
     for line in batch.lines:
+        if attempt not in (0, line.attempt):
+            continue
         if common.output in {"json", "jsonl", "yaml"}:
             view: dict[str, Json] = {
                 "ts": show_time(line.ts_ns),
@@ -325,9 +396,16 @@ def _print_batch(batch: OutputBatch, common: OutputOptions) -> None:
                 "shared": line.shared,
                 "native": line.native,
             }
-            emit_line(view)
+            found.append(line_of(view))
         else:
-            print(f"{show_action(batch.action)} | {line.text}", flush=True)
+            stamp = f"{show_time(line.ts_ns)} " if show_ts else ""
+            found.append(f"{stamp}{show_action(batch.action)} | {line.text}")
+    return found
+
+
+def _print_all(texts: Iterable[str]) -> None:
+    for text in texts:
+        print(text, flush=True)
 
 
 def _events(entries: list[LogEntry]) -> list[View]:

@@ -8,7 +8,7 @@ from millstream._reader import list_runs
 from millstream._views import View, condition_view, open_condition
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit
-from millstream.cli.reach import Reached, on_cluster, ordinal_of
+from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, ordinal_of
 from millstream_events.state import RunState
 
 _COLUMNS: Final = ("name", "run", "action", "phase", "type", "prompt", "value", "due_at")
@@ -20,6 +20,7 @@ def get_condition(
     /,
     *,
     waiting: Annotated[bool, Parameter(negative="")] = False,
+    where: PlaceOptions = CONFIGURED,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show the conditions of a run, or what all runs together wait for.
@@ -28,6 +29,7 @@ def get_condition(
         run: Id or name of one run; without it, every condition that waits.
         action: Such as `a3`: only conditions of this parent.
         waiting: Only those that wait for an answer.
+        where: Project and domain of the run.
         common: Options of every command.
     """
 
@@ -39,7 +41,7 @@ def get_condition(
         parent = ordinal_of(action, state) if action else None
         return _views(state, waiting=waiting, parent=parent)
 
-    emit(on_cluster(body), common.output, columns=_COLUMNS)
+    emit(on_cluster(body, where=where), common.output, columns=_COLUMNS)
     return DONE
 
 

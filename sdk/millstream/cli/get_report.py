@@ -9,7 +9,7 @@ from millstream._kept import report_attempts, report_html
 from millstream._views import View
 from millstream.cli.outcome import DONE, NotFoundError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one, tell
-from millstream.cli.reach import Reached, on_cluster, ordinal_of
+from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, ordinal_of
 from millstream_events.ids import show_action
 
 
@@ -20,6 +20,7 @@ def get_report(
     *,
     attempt: int | None = None,
     to: Annotated[Path | None, Parameter(name="--to")] = None,
+    where: PlaceOptions = CONFIGURED,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show the report of an action, as HTML.
@@ -29,6 +30,7 @@ def get_report(
         action: Such as `a3`; the root of the run if it is not given.
         attempt: 1-based; the last one that has a report if it is not given.
         to: File to write it to, instead of the terminal.
+        where: Project and domain of the run.
         common: Options of every command.
     """
 
@@ -42,7 +44,7 @@ def get_report(
             raise NotFoundError(str(exc), "@env.task(report=True)") from exc
         return state.id, ordinal, attempts, page
 
-    run_id, ordinal, attempts, page = on_cluster(body)
+    run_id, ordinal, attempts, page = on_cluster(body, where=where)
     if to is not None:
         to.write_text(page)
         tell(f"written to {to}")

@@ -5,8 +5,11 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from millstream._init import init
+from millstream._trigger import Cron, TriggerTime
+from millstream._trigger import Trigger as TriggerSpec
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
+from millstream.cli.reach import DomainName, ProjectName
 from millstream.remote import Task, Trigger
 
 _TASK_COLUMNS: Final = ("name", "version", "entrypoint", "deployed_at", "deployed_by")
@@ -25,8 +28,9 @@ def get_task(
     /,
     *,
     limit: int = 100,
-    project: str = "",
-    domain: str = "",
+    entrypoint: Annotated[bool, Parameter(negative="")] = False,
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show deployed tasks: all, the versions of one, or one version.
@@ -35,12 +39,16 @@ def get_task(
         name: Such as `env.task`.
         version: One version of it.
         limit: Rows at most.
+        entrypoint: Only those that are marked as one.
         project: Instead of the configured one.
         domain: Instead of the configured one.
         common: Options of every command.
     """
     _choose(project, domain)
-    shown = [task.to_dict() for task in Task.listall(by_task_name=name or None, limit=_ROWS_MAX)]
+    chosen = Task.listall(
+        by_task_name=name or None, limit=_ROWS_MAX, entrypoint=True if entrypoint else None
+    )
+    shown = [task.to_dict() for task in chosen]
     if version:
         shown = [row for row in shown if row["version"] == version]
     if name and not shown:
@@ -60,8 +68,8 @@ def get_trigger(
     /,
     *,
     limit: int = 100,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show triggers: all, those of a task, or one.
@@ -86,14 +94,57 @@ def get_trigger(
     return DONE
 
 
+def create_trigger(
+    task: str,
+    name: str,
+    /,
+    *,
+    schedule: str = "",
+    description: str = "",
+    auto_activate: bool = True,
+    trigger_time_var: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
+    common: OutputOptions = DEFAULTS,
+) -> int:
+    """Add a trigger to a task that is deployed.
+
+    Args:
+        task: Such as `env.task`; the trigger is pinned to its latest version.
+        name: The trigger.
+        schedule: Five fields of cron, in UTC; without it the trigger fires only when it is run.
+        description: What it is for.
+        auto_activate: Whether it is active at once.
+        trigger_time_var: Input that gets the time at which it fires.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
+        common: Options of every command.
+    """
+    if trigger_time_var and not schedule:
+        raise UsageError("--trigger-time-var needs a --schedule")
+    _choose(project, domain)
+    try:
+        made = TriggerSpec(
+            name,
+            Cron(schedule) if schedule else None,
+            description,
+            auto_activate,
+            {trigger_time_var: TriggerTime} if trigger_time_var else None,
+        )
+        emit_one(Trigger.create(made, task).to_dict(), common.output)
+    except ValueError as exc:
+        raise UsageError(str(exc)) from exc
+    return DONE
+
+
 def update_trigger(
     name: str,
     task: str,
     /,
     *,
     activate: Annotated[bool | None, Parameter(negative="--deactivate")] = None,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Switch a trigger on or off; what it missed while it was off is not made up for.
@@ -119,8 +170,8 @@ def delete_trigger(
     task: str,
     /,
     *,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Delete a trigger; the runs that it has started go on.

@@ -80,7 +80,12 @@ def emit_one(item: View, form: Format, *, columns: Sequence[str] = (), name: str
 
 def emit_line(item: Json) -> None:
     """Print one object as one line of JSON, at once."""
-    _write(msgspec.json.encode(item).decode() + "\n")
+    _write(line_of(item) + "\n")
+
+
+def line_of(item: Json) -> str:
+    """Return one object as one line of JSON."""
+    return msgspec.json.encode(item).decode()
 
 
 def cell(item: Json, path: str) -> str:

@@ -4,13 +4,16 @@ import asyncio
 import os
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, NamedTuple, TypeVar
+
+from cyclopts import Parameter
 
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
-from millstream._config import Settings, load_settings, project_dir_of
-from millstream._kept import ordinal_named
+from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._kept import RUN_URL, ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
 from millstream.cli.outcome import NotFoundError, UsageError, nearest
 from millstream_events.connect import Connection, connect
@@ -30,6 +33,25 @@ class Place(NamedTuple):
     settings: Settings
 
 
+ProjectName = Annotated[str, Parameter(name=["--project", "-p"])]
+DomainName = Annotated[str, Parameter(name=["--domain", "-d"])]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class PlaceOptions:
+    """Where a run is looked for by its name."""
+
+    project: ProjectName = ""
+    """Project of the run, instead of the configured one."""
+    domain: DomainName = ""
+    """Domain of the run, instead of the configured one."""
+
+
+#: As it is configured.
+CONFIGURED: Final = PlaceOptions()
+
+
 class Reached(NamedTuple):
     """An open connection, and what is known of the cluster behind it."""
 
@@ -47,11 +69,12 @@ class Reached(NamedTuple):
         return self.connection.event_log(self.endpoint.shard_name)
 
     async def run_id(self, name: str) -> str:
-        """Return the id of the run that has this id or name.
+        """Return the id of the run that has this id, name or URL.
 
         Raises:
             NotFoundError: None has; the nearest one is named.
         """
+        name = name.removeprefix(RUN_URL)
         found = await resolve_run(self.log, name, self.place.settings.project)
         if found is None:
             known = [run.name or run.id for run in await list_runs(self.log)]
@@ -70,23 +93,26 @@ class Reached(NamedTuple):
         return found
 
 
-def place_here() -> Place:
+def place_here(where: PlaceOptions = CONFIGURED) -> Place:
     """Return the project around the working directory, and its settings."""
     here = Path.cwd()
-    return Place(project_dir_of(here), load_settings({}, environ=os.environ, start=here).settings)
+    given: dict[str, Option] = {"project": where.project or None, "domain": where.domain or None}
+    settings = load_settings(given, environ=os.environ, start=here).settings
+    return Place(project_dir_of(here), settings)
 
 
 @asynccontextmanager
-async def reached(*, live: bool) -> AsyncGenerator[Reached, None]:
+async def reached(*, live: bool, where: PlaceOptions = CONFIGURED) -> AsyncGenerator[Reached, None]:
     """Connect to the cluster that the settings or the project directory name.
 
     Args:
+        where: Project and domain that names belong to.
         live: Somebody must lead; otherwise the log of a cluster that is down will do.
 
     Raises:
         ClusterNotReachedError: No cluster, and no log that could be read without one.
     """
-    place = place_here()
+    place = place_here(where)
     endpoint = place.settings.where()
     ready = None if endpoint is not None else await find_cluster(place.project_dir)
     handle = None
@@ -113,11 +139,16 @@ def _of(ready: Ready | None) -> Endpoint:
     return ready.endpoint
 
 
-def on_cluster(body: Callable[[Reached], Coroutine[Any, Any, _R]], *, live: bool = False) -> _R:
+def on_cluster(
+    body: Callable[[Reached], Coroutine[Any, Any, _R]],
+    *,
+    live: bool = False,
+    where: PlaceOptions = CONFIGURED,
+) -> _R:
     """Run `body` with a connection, and return what it returns. Raises as `reached`."""
 
     async def whole() -> _R:
-        async with reached(live=live) as place:
+        async with reached(live=live, where=where) as place:
             return await body(place)
 
     return asyncio.run(whole())

@@ -12,6 +12,7 @@ from millstream.cli.arguments import parse_inputs, split_tail
 from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions
 from millstream.cli.run import check_names, interrupted, is_embedded, report_run, wait_for_end
+from millstream.cli.run_settings import pairs
 from millstream.cli.source_code import inputs_of
 from millstream.errors import RuntimeUserError
 from millstream.remote import Action
@@ -50,7 +51,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream rerun", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream rerun", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default
@@ -183,21 +186,6 @@ def started_by(
     except (ValueError, RuntimeUserError) as exc:
         raise UsageError(str(exc)) from exc
     return report_run(started, common, detached=detach)
-
-
-def pairs(option: str, given: Sequence[str]) -> dict[str, str]:
-    """Return `KEY=VALUE` texts as a dict.
-
-    Raises:
-        UsageError: One is no such text.
-    """
-    found: dict[str, str] = {}
-    for pair in given:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{option} takes KEY=VALUE, not {pair!r}")
-        found[key] = value
-    return found
 
 
 def _after(run: str, first: str) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Final
 
 from cyclopts import App, CycloptsError
 
+from millstream.cli.front import ABOUT, COMMANDS
 from millstream.cli.outcome import (
     FAILED,
     INTERRUPTED,
@@ -30,18 +31,13 @@ _NOUNS: Final = (
     "secret",
     "task",
     "trigger",
+    "project",
 )
-#: Verb -> (what it does, (noun, what it does to it)...).
-_STORE_VERBS: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
-    "create": (
-        "Create or store something.",
-        (("queue", "Create a queue."), ("secret", "Store a secret.")),
-    ),
-    "update": ("Change something.", (("queue", "Change or drain a queue."),)),
-    "delete": (
-        "Remove something.",
-        (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
-    ),
+#: Verb -> (noun, what it does to it)...
+_STORE_VERBS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
+    "create": (("queue", "Create a queue."), ("secret", "Store a secret.")),
+    "update": (("queue", "Change or drain a queue."),),
+    "delete": (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
 }
 
 
@@ -56,41 +52,41 @@ def build() -> App:
     """Return the whole command tree, with nothing of it imported."""
     app = App(
         name="millstream",
-        help="Durable Python workflows.\n\nmillstream run hello.py main --n 3",
+        help=ABOUT,
         version=_version,
         result_action="return_value",
         help_formatter="default" if sys.stdout.isatty() else "plain",
+        # The markup of the default one takes as long to import as all the rest.
+        help_format="plaintext",
     )
-    app.command("millstream.cli.run:app", name="run", help="Run a task of a file.")
-    app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
-    app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
-    app.command("millstream.cli.deploy:deploy_file", name="deploy", help="Deploy a file's tasks.")
-    app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
-    app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
-    app.command(
-        "millstream.cli.watch:watch", name="watch", help="Show a run as it goes, to its end."
-    )
-    app.command(
-        "millstream.cli.replay:replay", name="replay", help="Fold a run's log up to some point."
-    )
-    app.command("millstream.cli.audit:audit", name="audit", help="Check the log's invariants.")
-    app.command("millstream.cli.doctor:doctor", name="doctor", help="Check the installation.")
+    app.command("millstream.cli.run:app", name="run", help=COMMANDS["run"])
+    app.command("millstream.cli.rerun:app", name="rerun", help=COMMANDS["rerun"])
+    app.command("millstream.cli.fork:app", name="fork", help=COMMANDS["fork"])
+    app.command("millstream.cli.deploy:deploy_file", name="deploy", help=COMMANDS["deploy"])
+    app.command("millstream.cli.diff:diff", name="diff", help=COMMANDS["diff"])
+    app.command("millstream.cli.dev:dev", name="dev", help=COMMANDS["dev"])
+    app.command("millstream.cli.watch:watch", name="watch", help=COMMANDS["watch"])
+    app.command("millstream.cli.replay:replay", name="replay", help=COMMANDS["replay"])
+    app.command("millstream.cli.audit:audit", name="audit", help=COMMANDS["audit"])
+    app.command("millstream.cli.doctor:doctor", name="doctor", help=COMMANDS["doctor"])
+    app.command("millstream.cli.get_place:whoami", name="whoami", help=COMMANDS["whoami"])
     app.command(_getting())
-    for verb, (does, nouns) in _STORE_VERBS.items():
-        turn = App(name=verb, help=does)
+    for verb, nouns in _STORE_VERBS.items():
+        turn = App(name=verb, help=COMMANDS[verb])
         for noun, what in nouns:
             turn.command(f"millstream.cli.{noun}:{verb}_{noun}", name=noun, help=what)
         _add_trigger(turn, verb)
         app.command(turn)
-    signal = App(name="signal", help="Answer what a task asks.")
+    signal = App(name="signal", help=COMMANDS["signal"])
     target = "millstream.cli.signal:signal_condition"
     signal.command(target, name="condition", help="Answer one condition.")
     app.command(signal)
-    for verb, does in (("pause", "Hold a run back."), ("resume", "Go on with a paused run.")):
+    for verb in ("pause", "resume"):
+        does = COMMANDS[verb]
         turn = App(name=verb, help=does)
         turn.command(f"millstream.cli.pause:{verb}_run", name=_names("run"), help=does)
         app.command(turn)
-    abort = App(name="abort", help="End a run, or one action of it.")
+    abort = App(name="abort", help=COMMANDS["abort"])
     for noun in ("run", "action"):
         target = f"millstream.cli.abort:abort_{noun}"
         abort.command(target, name=_names(noun), help=f"End one {noun}.")
@@ -100,7 +96,7 @@ def build() -> App:
 
 
 def _add_parts(app: App) -> None:
-    start = App(name="start", help="Run one part of an installation in the foreground.")
+    start = App(name="start", help=COMMANDS["start"])
     for noun in ("nats", "scheduler", "pool"):
         target = f"millstream.cli.start:start_{noun}"
         start.command(target, name=noun, help=f"Run a {noun}.")
@@ -108,9 +104,8 @@ def _add_parts(app: App) -> None:
 
 
 def _add_trigger(turn: App, verb: str) -> None:
-    if verb != "create":
-        target = f"millstream.cli.get_task:{verb}_trigger"
-        turn.command(target, name="trigger", help=f"{verb.capitalize()} a trigger.")
+    target = f"millstream.cli.get_task:{verb}_trigger"
+    turn.command(target, name="trigger", help=f"{verb.capitalize()} a trigger.")
 
 
 def _add_deployed(get: App) -> None:
@@ -121,7 +116,7 @@ def _add_deployed(get: App) -> None:
 
 def _getting() -> App:
     """Return the commands that show something."""
-    get = App(name="get", help="Show runs, actions, events, logs, values, pools, the cluster.")
+    get = App(name="get", help=COMMANDS["get"])
     for noun in ("run", "action", "event", "logs", "io"):
         get.command(f"millstream.cli.get:get_{noun}", name=_names(noun), help=f"Show {noun}.")
     get.command("millstream.cli.get_report:get_report", name="report", help="Show report.")
@@ -135,17 +130,18 @@ def _getting() -> App:
         help="Show condition.",
     )
     get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
+    for noun, what in (
+        ("project", "Show projects."),
+        ("config", "Show settings, and where they come from."),
+        ("code", "Store the code of a run."),
+    ):
+        get.command(f"millstream.cli.get_place:get_{noun}", name=_names(noun), help=what)
     _add_deployed(get)
     return get
 
 
 def _names(noun: str) -> tuple[str, ...]:
     return (noun, f"{noun}s") if noun in _NOUNS else (noun, "log") if noun == "logs" else (noun,)
-
-
-def main(tokens: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with its code."""
-    sys.exit(execute(sys.argv[1:] if tokens is None else tokens))
 
 
 def execute(tokens: Sequence[str]) -> int:

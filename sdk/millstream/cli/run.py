@@ -25,6 +25,7 @@ from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
 from millstream.cli.reach import place_here
+from millstream.cli.run_settings import AS_USUAL, OPTIONS, RunSettings
 from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
 from millstream_events.names import name_flaw
@@ -36,8 +37,11 @@ OWN: Final[Mapping[str, bool]] = {
     "--detach": False,
     "--local": False,
     "--follow": False,
+    "-f": False,
     "--project": True,
+    "-p": True,
     "--domain": True,
+    "-d": True,
     "--slots": True,
     "--workers": True,
     "--output": True,
@@ -45,10 +49,15 @@ OWN: Final[Mapping[str, bool]] = {
     "--version": True,
     "--verbose": False,
     "-v": False,
+    **OPTIONS,
 }
 #: In place of FILE: TASK is one that was deployed.
 DEPLOYED: Final = "deployed-task"
-_PLACE: Final = ("project", "domain", "version")
+_PLACE: Final = {
+    "project": ("--project", "-p"),
+    "domain": ("--domain", "-d"),
+    "version": ("--version",),
+}
 _HELP: Final = ("--help", "-h")
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -60,7 +69,9 @@ app = App(
     version_flags=[],
     result_action="return_value",
 )
-_parser = App(name="millstream run", version_flags=[], result_action="return_value")
+_parser = App(
+    name="millstream run", version_flags=[], result_action="return_value", help_format="plaintext"
+)
 
 
 @app.default
@@ -71,20 +82,32 @@ def run(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
         # Parsed as it stands, for the help, or for the error about what is missing.
         return _parsed(tokens, ())
     file, task = tokens[target[0]], tokens[target[1]]
-    options = dict(itertools.pairwise(tokens))
-    found = _find(file, task, **{name: options.get(f"--{name}", "") for name in _PLACE})
+    found = _find(file, task, **{name: _given(tokens, each) for name, each in _PLACE.items()})
     parameters = parameters_of(found.func, found.interface.annotations)
     command = split_tail(tokens[target[1] + 1 :], parameters, OWN)
     return _parsed((*tokens[: target[1] + 1], *command.own), command.task)
+
+
+def _given(tokens: Sequence[str], names: Sequence[str]) -> str:
+    """Return the value of an option before all is parsed; empty: it was not given."""
+    for token, following in itertools.pairwise((*tokens, "")):
+        if token in names:
+            return following
+        name, equals, value = token.partition("=")
+        if equals and name in names:
+            return value
+    return ""
 
 
 def _find(
     file: str, task: str, *, project: str, domain: str, version: str
 ) -> Task[..., Any] | TaskDetails:
     if file != DEPLOYED:
-        if version:
-            raise UsageError("--version goes with deployed-task", "a file has but one version")
         return find_task(load_module(Path(file)), task)
+    task, colon, named = task.partition(":")
+    if colon and version not in ("", named):
+        raise UsageError(f"two versions of {task} are named: {named!r} and {version!r}")
+    version = named or version
     try:
         return RemoteTask.get(
             task, project or None, domain or None, version or None, "latest"
@@ -109,12 +132,13 @@ def launch(
     name: str = "",
     detach: _Flag = False,
     local: _Flag = False,
-    follow: _Flag = False,
-    project: str = "",
-    domain: str = "",
+    follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
+    project: Annotated[str, Parameter(name=["--project", "-p"])] = "",
+    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = "",
     slots: int = 0,
     workers: int = 0,
     version: str = "",
+    settings: RunSettings = AS_USUAL,
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
@@ -133,21 +157,20 @@ def launch(
         domain: Instead of the configured one.
         slots: Actions at once, if a cluster has to be started.
         workers: Warm workers, if a cluster has to be started.
-        version: Of a deployed task; else the latest.
+        version: Of a deployed task, also written TASK:VERSION; else the latest. Of a file's code.
+        settings: How the run is made.
         common: Options of every command.
     """
     check_names({"--name": name, "--project": project, "--domain": domain})
     found = _find(str(file), task, project=project, domain=domain, version=version)
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir = place_here().project_dir
-    own_root = project_dir if str(file) == DEPLOYED else module_at(file).root
-    init(
-        root_dir=None if own_root.is_relative_to(project_dir) else own_root,
-        slots=slots or None,
-        workers=workers or None,
-    )
+    root = settings.root() or _root_beside(file, project_dir)
+    init(root_dir=root, slots=slots or None, workers=workers or None)
     mode: Mode = "local" if local else installation().settings.mode
-    context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
+    own_version = "" if str(file) == DEPLOYED else version
+    options: dict[str, Any] = {**settings.options(), "version": own_version}
+    context = with_runcontext(mode=mode, name=name, project=project, domain=domain, **options)
     if mode == "local":
         return _run_here(context.run, cast("Task[..., Any]", found), values, common)
     embedded = is_embedded()
@@ -161,6 +184,12 @@ def launch(
     except KeyboardInterrupt:
         interrupted(started, embedded=embedded)
     return report_run(started, common, detached=detach)
+
+
+def _root_beside(file: Path, project_dir: Path) -> Path | None:
+    """Return the folder that a file outside of the project is imported from; None: within."""
+    root = project_dir if str(file) == DEPLOYED else module_at(file).root
+    return None if root.is_relative_to(project_dir) else root
 
 
 def check_names(names: Mapping[str, str]) -> None:
@@ -236,7 +265,7 @@ def _view(run: Run[Any], details: View, outputs: list[Json]) -> View:
         "outputs": outputs,
         "error": details["error"],
         "duration_ms": details["duration_ms"],
-        "url": run.url,
+        "url": None,  # Of the web console, once there is one.
     }
 
 

@@ -9,10 +9,10 @@ import msgspec
 from millstream._client import Client
 from millstream._prompts import parse_answer
 from millstream._reader import RunHistory
-from millstream._views import open_condition
+from millstream._views import View, open_condition
 from millstream.cli.outcome import DECLINED, DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one, tell
-from millstream.cli.reach import Reached, on_cluster
+from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster
 from millstream_events.conditions import SCALAR_TYPES, Scalar, decode_scalar, encode_scalar
 from millstream_events.errors import RejectedError
 from millstream_events.ids import parse_action, show_action
@@ -22,7 +22,13 @@ _URI: Final = re.compile(r"millstream://(?P<run>[^/]+)/conditions/(?P<action>[^/
 
 
 def signal_condition(
-    run: str, name: str = "", value: str | None = None, /, *, common: OutputOptions = DEFAULTS
+    run: str,
+    name: str = "",
+    value: str | None = None,
+    /,
+    *,
+    where: PlaceOptions = CONFIGURED,
+    common: OutputOptions = DEFAULTS,
 ) -> int:
     """Answer a condition that a run waits for.
 
@@ -33,6 +39,7 @@ def signal_condition(
         name: Name of the condition, or of its action, such as `a3`.
         value: The answer, as JSON or as plain text: true, 7, 0.5, "yes". Without it the
             prompt is shown and the answer read from the terminal.
+        where: Project and domain of the run.
         common: Options of every command.
     """
     uri = _URI.fullmatch(run)
@@ -63,18 +70,12 @@ def signal_condition(
             return history.state.id, ordinal, answer, reason
         return history.state.id, ordinal, answer, ""
 
-    found, ordinal, answer, refusal = on_cluster(body, live=True)
+    found, ordinal, answer, refusal = on_cluster(body, live=True, where=where)
     if refusal:
         tell(f"declined: {refusal}")
-    view = {
-        "run": found,
-        "action": show_action(ordinal),
-        "condition": name,
-        "value": answer,
-        "signalled": not refusal,
-        "reason": refusal or None,
-    }
-    emit_one(dict(view), common.output, name="action")
+    view: View = {"run": found, "action": show_action(ordinal), "condition": name}
+    view |= {"value": answer, "signalled": not refusal, "reason": refusal or None}
+    emit_one(view, common.output, name="action")
     return DECLINED if refusal else DONE
 
 
