@@ -477,24 +477,8 @@ def _outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
     error = message.error
     if attempt.stop_why:
         error = stopping.cancelled(attempt, error)
+    about = (work.run, work.action, work.token)
+    took = (message.started_ns, message.ended_ns, message.usage)
     if error is None:
-        return Succeeded(
-            work.run,
-            work.action,
-            work.token,
-            message.output,
-            attempt.worker,
-            message.started_ns,
-            message.ended_ns,
-            message.usage,
-        )
-    return Failed(
-        work.run,
-        work.action,
-        work.token,
-        error,
-        attempt.worker,
-        message.started_ns,
-        message.ended_ns,
-        message.usage,
-    )
+        return Succeeded(*about, message.output, attempt.worker, *took, message.produced)
+    return Failed(*about, error, attempt.worker, *took)

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
     Annotate,
@@ -138,6 +139,8 @@ class AttemptEnded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     started_ns: int
     ended_ns: int
     usage: Usage | None = None
+    #: Outputs that are to be published as artifacts.
+    produced: tuple[ArtifactSpec, ...] = ()
 
 
 class CallChild(msgspec.Struct, frozen=True, array_like=True, tag=4):

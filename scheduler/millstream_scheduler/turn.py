@@ -76,6 +76,10 @@ class Turn:
         self._seal()
         return self._frames
 
+    def split(self) -> None:
+        """Close the frames of what is recorded so far: what follows is behind it in the log."""
+        self._seal()
+
     def _seal(self) -> None:
         self._frames += seal(self.state, self._events, self._shard_events, now_ns=self.now_ns)
         self._events.clear()

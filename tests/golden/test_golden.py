@@ -64,7 +64,16 @@ TAGS = {
     13: ("ActionRecovered", "source_run", "source_action", "output"),
     14: ("AttemptDispatched", "pool", "agent", "token", "generation"),
     15: ("AttemptStarted", "token", "worker", "pid", "started_ns"),
-    16: ("AttemptSucceeded", "token", "output", "worker", "started_ns", "ended_ns", "usage"),
+    16: (
+        "AttemptSucceeded",
+        "token",
+        "output",
+        "worker",
+        "started_ns",
+        "ended_ns",
+        "usage",
+        "produced",
+    ),
     17: ("AttemptFailed", "token", "error", "worker", "started_ns", "ended_ns", "usage"),
     18: ("AttemptLost", "token", "why", "silence_ms", "limit_ms", "figures"),
     19: ("AttemptParked", "token"),
@@ -119,6 +128,8 @@ TAGS = {
     70: ("TaskDeployed", "deployed", "who", "at_ms"),
     71: ("TriggerDeployed", "defined", "at_ms"),
     72: ("TriggerSwitched", "trigger", "active", "deleted", "who", "at_ms"),
+    73: ("ArtifactPublished", "published", "starts", "settles", "refused"),
+    74: ("ArtifactDeclared", "project", "domain", "name", "keys", "who", "at_ms"),
 }
 
 
