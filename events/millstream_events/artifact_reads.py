@@ -17,8 +17,9 @@ from millstream_events.artifacts import (
     artifact_key,
     partition_of,
 )
+from millstream_events.ids import action_name, show_action
 from millstream_events.partitions import passes
-from millstream_events.state import ArtifactLine, ShardState
+from millstream_events.state import ArtifactLine, ShardState, name_key
 
 #: Versions, or artifacts, in one answer, and the bytes at which it ends early.
 PAGE_MAX: Final = 100
@@ -34,8 +35,13 @@ def find_version(
     return None if line is None else line.versions.get(version)
 
 
-def find_artifacts(state: ShardState, query: FindArtifacts) -> ArtifactAnswer:
-    """Return a page of the versions that `query` asks for, newest first."""
+def find_artifacts(
+    state: ShardState, query: FindArtifacts, *, paged: bool = True
+) -> ArtifactAnswer:
+    """Return the versions that `query` asks for, newest first: a page of them, or all."""
+    named = state.names.get(name_key(query.project, query.source_run))
+    if named is not None:
+        query = msgspec.structs.replace(query, source_run=named)
     if query.name:
         line = state.artifacts.get(artifact_key(query.project, query.domain, query.name))
         lines = [] if line is None else [line]
@@ -52,23 +58,30 @@ def find_artifacts(state: ShardState, query: FindArtifacts) -> ArtifactAnswer:
         for version in found:
             newest.setdefault((version.name, partition_of(version.spec)), version)
         found = list(newest.values())
+    if not paged:
+        last = query.skip + query.limit if query.limit else len(found)
+        return ArtifactAnswer(tuple(found[query.skip : last]))
     return _page_of_versions(found, query.skip, query.limit)
 
 
-def find_names(state: ShardState, query: FindNames) -> ArtifactAnswer:
-    """Return a page of the artifacts that `query` asks for, newest activity first."""
+def find_names(state: ShardState, query: FindNames, *, paged: bool = True) -> ArtifactAnswer:
+    """Return the artifacts that `query` asks for, newest activity first; a page, or all."""
     prefix = artifact_key(query.project, query.domain, "")
     groups = [
         _group(key.removeprefix(prefix), line)
         for key, line in state.artifacts.items()
-        if key.startswith(prefix) and query.search in key.removeprefix(prefix)
+        if key.startswith(prefix) and _is_called(key.removeprefix(prefix), query)
     ]
     groups.reverse()
     groups.sort(key=_latest_ms, reverse=True)
-    most = min(query.limit or PAGE_MAX, PAGE_MAX)
+    most = min(query.limit or PAGE_MAX, PAGE_MAX) if paged else query.limit or len(groups)
     page = groups[query.skip : query.skip + most]
     following = query.skip + len(page)
     return ArtifactAnswer(groups=tuple(page), next=following if following < len(groups) else 0)
+
+
+def _is_called(name: str, query: FindNames) -> bool:
+    return name == query.search if query.exact else query.search in name
 
 
 def _lines(state: ShardState, project: str, domain: str) -> list[ArtifactLine]:
@@ -105,7 +118,7 @@ def _fits(version: ArtifactVersion, query: FindArtifacts) -> bool:
         return False
     if query.source_run and version.run != query.source_run:
         return False
-    if query.source_action >= 0 and (not version.run or version.action != query.source_action):
+    if query.source_action and query.source_action not in _names_of_action(version):
         return False
     if query.external_ref and spec.external_ref != query.external_ref:
         return False
@@ -113,6 +126,10 @@ def _fits(version: ArtifactVersion, query: FindArtifacts) -> bool:
     if any(attrs.get(key) not in values for key, values in query.attrs):
         return False
     return passes(version, query.partitions)
+
+
+def _names_of_action(version: ArtifactVersion) -> tuple[str, ...]:
+    return (show_action(version.action), action_name(version.action_id)) if version.run else ()
 
 
 def _page_of_versions(found: list[ArtifactVersion], skip: int, limit: int) -> ArtifactAnswer:

@@ -64,9 +64,8 @@ class ArtifactSpec(msgspec.Struct, frozen=True, array_like=True):
     name: str
     #: Empty: made of the run, the action and the attempt that publish it.
     version: str = ""
+    #: It says itself what it is, so it needs no annotation to be read.
     value: Inline | None = None
-    #: Pickled annotation that `value` was encoded under, written and read by the SDK alone.
-    hint: bytes = b""
     #: Class of the value, for people.
     kind: str = ""
     description: str = ""
@@ -94,6 +93,8 @@ class ArtifactVersion(msgspec.Struct, frozen=True, array_like=True):
     run: str = ""
     action: int = 0
     attempt: int = 0
+    #: Id of that action.
+    action_id: bytes = b""
 
     @property
     def name(self) -> str:
@@ -153,7 +154,8 @@ class FindArtifacts(msgspec.Struct, frozen=True, array_like=True, tag=1):
     version: str = ""
     created_after_ms: int = -1
     source_run: str = ""
-    source_action: int = -1
+    #: `a<n>`, or the name that follows from the call; empty: any.
+    source_action: str = ""
     external_ref: str = ""
     #: Key and values of which it has one; all of them must hold.
     attrs: tuple[tuple[str, tuple[str, ...]], ...] = ()
@@ -175,6 +177,8 @@ class FindNames(msgspec.Struct, frozen=True, array_like=True, tag=2):
     search: str = ""
     skip: int = 0
     limit: int = 0
+    #: `search` is the whole name.
+    exact: bool = False
 
 
 class PublishSpec(msgspec.Struct, frozen=True, array_like=True, tag=3):

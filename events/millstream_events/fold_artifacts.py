@@ -31,8 +31,11 @@ def note_produced(
     shard: ShardState, run: RunState, action: int, attempt: int, produced: tuple[ArtifactSpec, ...]
 ) -> None:
     """Note what an action that has just succeeded is to publish."""
+    action_id = run.actions[action].id
     shard.unpublished[unpublished_key(run.id, action)] = [
-        ArtifactVersion(spec, run.project, run.domain, 0, run.who, run.id, action, attempt)
+        ArtifactVersion(
+            spec, run.project, run.domain, 0, run.who, run.id, action, attempt, action_id
+        )
         for spec in produced
     ]
 

@@ -16,11 +16,13 @@ from typing import Any, Final, Protocol, cast
 
 import msgspec
 
+from millstream._artifact_outputs import specs_with_values, taken_apart
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
 from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.errors import MillstreamError
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
@@ -55,6 +57,11 @@ class TaskInterface(Protocol):
         self, codec: str, content: bytes | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the call."""
+        ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of its outputs."""
         ...
 
     def encode_output(self, value: Any, sink: Sink) -> tuple[str, bytes] | None:
@@ -140,6 +147,7 @@ class Attempt:
         self._runner: asyncio.Task[Any] | None = None
         self._started_ns = 0
         self._cpu_ns = 0
+        self._produced: tuple[ArtifactSpec, ...] = ()
 
     def cancel(self) -> None:
         """Ask the attempt to end: an async task by `CancelledError`, a sync one by its flag.
@@ -174,9 +182,9 @@ class Attempt:
         finally:
             current.set(None)
             self._runner = None
-        return AttemptEnded(
-            self._work.token, output, error, self._started_ns, time.time_ns(), self._usage()
-        )
+        produced = self._produced if error is None else ()
+        times = (self._started_ns, time.time_ns())
+        return AttemptEnded(self._work.token, output, error, *times, self._usage(), produced)
 
     async def _steps(self, task: RunnableTask) -> Value | None:
         args, kwargs = await self._inputs(task)
@@ -261,8 +269,12 @@ class Attempt:
 
     async def _output(self, task: RunnableTask, value: Any) -> Value | None:
         sink = Sink()
+        interface, policy = task.interface, self.context.policy
+        taken = taken_apart(interface, value, policy.produces, self._work.task.name)
         try:
-            encoded = task.interface.encode_output(value, sink)
+            encoded = interface.encode_output(taken.value, sink)
+            if encoded is not None:
+                self._produced = specs_with_values(interface, *encoded, taken)
         except Exception as exc:
             error = _record(exc)
             message = f"a result of type {type(value).__qualname__} cannot be stored: {exc}"

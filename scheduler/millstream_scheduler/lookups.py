@@ -100,9 +100,15 @@ def answer_artifact(
 def _publish(
     turn: Turn, run: RunState, ordinal: int, question: PublishSpec
 ) -> tuple[tuple[str, str] | None, ArtifactAnswer]:
-    attempt = run.actions[ordinal].attempt
+    action = run.actions[ordinal]
     place = (question.project, question.domain)
-    version = ArtifactVersion(question.spec, *place, turn.now_ms, run.who, run.id, ordinal, attempt)
+    version = ArtifactVersion(
+        question.spec, *place, turn.now_ms, run.who, run.id, ordinal, action.attempt, action.id
+    )
+    known = find_version(turn.state, *place, version.name, version.version)
+    mine = known is not None and (known.run, known.action) == (run.id, ordinal)
+    if known is not None and mine and known.attempt < action.attempt:
+        return None, ArtifactAnswer((known,))  # An earlier attempt died before it was told.
     refusal = publish(turn, version)
     found = find_version(turn.state, *place, version.name, version.version)
     return refusal, ArtifactAnswer(() if found is None else (found,))

@@ -51,6 +51,7 @@ def opening_bytes(opening: OpenCondition) -> int:
 
 def _policy_bytes(policy: Policy) -> int:
     plain = policy.context is None and policy.wide is None and not policy.links
+    plain = plain and not policy.produces
     if plain and not policy.env_vars and policy.selector is None:
         return len(policy.queue)
     return len(encode(policy))

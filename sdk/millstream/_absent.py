@@ -22,7 +22,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
         "AppHandle": _NO_APPS,
         "app": _NO_APPS,
-        "artifacts": "artifacts are not kept yet; name a run, and read its outputs",
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
         "connectors": _NO_CONNECTORS,
@@ -56,6 +55,12 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "serialize_env": _NO_PROTOBUF,
         "shell": _NO_CONTAINERS,
         "webhooks": _NO_APPS,
+    },
+    "remote": {
+        "App": _NO_APPS,
+        "Settings": "settings are in `millstream.toml`, and given to `init` and `with_runcontext`",
+        "User": "there are no accounts; `Run.listall(created_by_subject=...)` goes by user name",
+        "auth_metadata": "requests carry no headers; put a token into MILLSTREAM_ENDPOINT",
     },
     "types": {
         "guess_interface": "`task.interface.annotations` says what a task takes and returns",

@@ -63,6 +63,7 @@ from millstream_events.deployed import (  # noqa: E402
     trigger_key,
 )
 from millstream_events.fold import fold_entry  # noqa: E402
+from millstream_events.ids import ROOT_ID  # noqa: E402
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
@@ -212,12 +213,12 @@ def _published(log: LogBuilder) -> None:
     arrived = DeployedTrigger("arrived", "p", "d", ref, retrying(), artifact=pattern)
     key = trigger_key("p", "d", "env.f", "arrived")
     spec = ArtifactSpec(
-        "model", "1", OUTPUT, b"hint", "File", "A model.", (("flyte.io/kind", "model"),),
+        "model", "1", OUTPUT, "File", "A model.", (("flyte.io/kind", "model"),),
         Card("s3://b/card.html", "html", "model"), (("region", "eu"),), TimeSlice("date", 5, "day"),
         (ParentRef("0"), ParentRef("7", "raw", "p", "d")), slot="o0",
     )  # fmt: skip
     produced = msgspec.structs.replace(spec, version="")
-    version = ArtifactVersion(spec, "p", "d", 9, "me", PRODUCING, 0, 1)
+    version = ArtifactVersion(spec, "p", "d", 9, "me", PRODUCING, 0, 1, ROOT_ID)
     keys = PartitionKeys("date", "day", ("region",))
     declared = m.ArtifactDeclared(
         0, project="p", domain="d", name="model", keys=keys, who="me", at_ms=8

@@ -13,7 +13,6 @@ from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._run_options import RunOptions
 from millstream._submit import code_of
 from millstream._trigger_record import trigger_record
-from millstream._unsupported import NotYetSupportedError
 from millstream._values_sink import Sink
 from millstream.errors import DeploymentError, RemoteTaskUsageError, RuntimeDataValidationError
 from millstream_events.values import Inline
@@ -142,9 +141,6 @@ def test_a_trigger_keeps_its_inputs_apart_from_the_time() -> None:
     assert request.record.time_input == "when"
     assert found.record.ref == request.record.task
     assert request.record.schedule is not None
-    artifact = millstream.Trigger("a", millstream.OnArtifact("model"))
-    with pytest.raises(NotYetSupportedError, match="OnArtifact"):
-        trigger_record(artifact, found, found.record, Sink(), who="")
     timed = {"when": millstream.TriggerTime}
     bad = millstream.Trigger("a", millstream.Cron("61 * * * *"), inputs=timed)
     with pytest.raises(ValueError, match="no cron expression"):
