@@ -103,7 +103,7 @@ async def _registered(client: Client) -> ShardState:
 
 async def _ask_leader(context: ActionContext, question: ArtifactQuestion) -> ArtifactAnswer:
     content = encode(question)
-    hash_ = hash_bytes([content], size=_HASH_BYTES)
+    hash_ = hash_bytes([encode(_lasting(question))], size=_HASH_BYTES)
     scope = _call.scope_here(context)
     group = group_here(context)
     k = _call.occurrence(scope, _ASKING, hash_, group)
@@ -117,6 +117,14 @@ async def _ask_leader(context: ActionContext, question: ArtifactQuestion) -> Art
     outcome = await _call.collect(context, entry)
     assert outcome.content is not None, entry
     return msgspec.msgpack.decode(outcome.content, type=ArtifactAnswer)
+
+
+def _lasting(question: ArtifactQuestion) -> ArtifactQuestion:
+    """Return what every attempt asks alike: new files of each have names of their own."""
+    if not isinstance(question, PublishSpec):
+        return question
+    spec = msgspec.structs.replace(question.spec, value=None, card=None)
+    return msgspec.structs.replace(question, spec=spec)
 
 
 def _shown(question: ArtifactQuestion) -> str:

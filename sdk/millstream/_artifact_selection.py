@@ -74,7 +74,7 @@ def keys_of_spec(partitions: Mapping[str, Any] | None) -> PartitionKeys:
     return PartitionKeys(time_key, granularity, tuple(keys))
 
 
-def tests_of(partitions: Mapping[str, Any]) -> tuple[PartitionTest, ...]:
+def conditions_of(partitions: Mapping[str, Any]) -> tuple[PartitionTest, ...]:
     """Return the conditions that a selection of partitions means.
 
     Raises:

@@ -23,10 +23,10 @@ from millstream._artifact_outputs import complete
 from millstream._artifact_partitions import ms_of, show_partitions, to_utc, value_of_time
 from millstream._artifact_selection import (
     PartitionSchema,
+    conditions_of,
     keys_of_spec,
     refuse_several,
     schema_of,
-    tests_of,
 )
 from millstream._artifact_wrapper import metadata_getter, raise_if_nested_wrapper, unwrapped
 from millstream._context import current
@@ -180,7 +180,9 @@ async def _get(
         )
     place = place_of(project, domain)
     exact = "" if version == "latest" else version
-    query = FindArtifacts(*place, name, exact, partitions=tests_of(selection), limit=1, uses=True)
+    query = FindArtifacts(
+        *place, name, exact, partitions=conditions_of(selection), limit=1, uses=True
+    )
     answered = await answer(query)
     if answered.versions:
         return Artifact(answered.versions[0])
@@ -245,7 +247,7 @@ async def _listall(
         source_action=source_action or "",
         external_ref=source_external_ref or "",
         attrs=tuple(wanted.items()),
-        partitions=tests_of({**(partitions or {}), **partition_kwargs}),
+        partitions=conditions_of({**(partitions or {}), **partition_kwargs}),
         latest_per_partition=latest_per_partition,
     )
     async for version in _each(query, limit):
@@ -357,7 +359,7 @@ async def _partition_values(
         ArtifactNotFoundError: It has neither a declaration nor a version.
     """
     schema = await _get_schema(name, project=project, domain=domain)
-    tests = tests_of({**(partitions or {}), **fixed})
+    tests = conditions_of({**(partitions or {}), **fixed})
     query = FindArtifacts(*place_of(project, domain), name, partitions=tests)
     found = [version.spec async for version in _each(query, -1)]
     if key == schema.time_key:

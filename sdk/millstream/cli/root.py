@@ -30,12 +30,17 @@ _NOUNS: Final = (
     "secret",
     "task",
     "trigger",
+    "artifact",
 )
 #: Verb -> (what it does, (noun, what it does to it)...).
 _STORE_VERBS: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
     "create": (
         "Create or store something.",
-        (("queue", "Create a queue."), ("secret", "Store a secret.")),
+        (
+            ("queue", "Create a queue."),
+            ("secret", "Store a secret."),
+            ("artifact", "Publish a file as an artifact."),
+        ),
     ),
     "update": ("Change something.", (("queue", "Change or drain a queue."),)),
     "delete": (
@@ -117,6 +122,8 @@ def _add_deployed(get: App) -> None:
     for noun in ("task", "trigger"):
         target = f"millstream.cli.get_task:get_{noun}"
         get.command(target, name=_names(noun), help=f"Show deployed {noun}s.")
+    target = "millstream.cli.artifact:get_artifact"
+    get.command(target, name=_names("artifact"), help="Show artifacts.")
 
 
 def _getting() -> App:
