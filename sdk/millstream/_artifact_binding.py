@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
 
-from millstream._artifact_wrapper import inside
+from millstream._artifact_wrapper import ArtifactWrapper, inside, unwrapped
 from millstream._remote_artifact import Artifact
 from millstream.errors import RuntimeDataValidationError
 from millstream_events.artifacts import USED_NOTE
@@ -52,6 +52,8 @@ def _value(name: str, given: object, used: list[tuple[str, Artifact]]) -> object
     if isinstance(given, Artifact):
         used.append((name, given))
         return given.value_as(Any)
+    if type(given) is ArtifactWrapper:
+        return unwrapped(given)
     if _is_list(given):
         return [_value(name, item, used) for item in cast("list[object]", given)]
     return given
