@@ -1,9 +1,10 @@
 """Artifacts as arguments: a call gets their values, and the run notes which versions it got."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Protocol, TypeVar, cast
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from millstream._artifact_wrapper import ArtifactWrapper, inside, unwrapped
+from millstream._interface import Interface
 from millstream._remote_artifact import Artifact
 from millstream.errors import RuntimeDataValidationError
 from millstream_events.artifacts import USED_NOTE
@@ -11,16 +12,6 @@ from millstream_events.artifacts import USED_NOTE
 R = TypeVar("R")
 #: Values that are searched for an artifact in the wrong place.
 _SEARCHED_MAX: Final = 10_000
-
-
-class Parameters(Protocol):
-    """What is looked at of a task's interface."""
-
-    @property
-    def names(self) -> tuple[str, ...]: ...
-
-    @property
-    def annotations(self) -> dict[str, object]: ...
 
 
 class Bound(NamedTuple):
@@ -38,7 +29,7 @@ class Bound(NamedTuple):
         )
 
 
-def bound(interface: Parameters, args: Sequence[object], kwargs: Mapping[str, object]) -> Bound:
+def bound(interface: Interface, args: Sequence[object], kwargs: Mapping[str, object]) -> Bound:
     """Return the arguments with each artifact, by itself or in a list, turned into its value."""
     used: list[tuple[str, Artifact]] = []
     named = [*zip(interface.names, args, strict=False)]
@@ -67,7 +58,7 @@ def _is_list(given: object) -> bool:
     return len(items) > 0 and isinstance(items[0], Artifact)
 
 
-def encoded_with(interface: Parameters, given: Bound, encode: Callable[[], R]) -> R:
+def encoded_with(interface: Interface, given: Bound, encode: Callable[[], R]) -> R:
     """Return `encode()`; what does not fit is told of with the artifact that it came from.
 
     Raises:

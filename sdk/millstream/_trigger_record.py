@@ -152,7 +152,7 @@ def pattern_of(trigger: Trigger, task: Any) -> ArtifactPattern | None:
 
 
 def _takes_time(task: Any, key: str) -> bool:
-    hint: object = task.interface.annotations.get(key, str)
+    hint: Any = task.interface.annotations.get(key, str)
     if hint in _TIMES:
         return True
     if hint is str:
