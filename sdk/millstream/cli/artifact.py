@@ -139,21 +139,42 @@ def _not_found(name: str, error: ArtifactNotFoundError | None = None) -> NotFoun
     return NotFoundError(f"{why}{near}", "millstream get artifact")
 
 
+@dataclass(frozen=True)
+class ArtifactFields:
+    """What is said of a version that is published."""
+
+    version: str = ""
+    """The version; else a new one."""
+    description: str = ""
+    """For people."""
+    attr: tuple[str, ...] = ()
+    """KEY=VALUE to find it by; repeatable."""
+    kind: Kind | None = None
+    """What it is."""
+    external_ref: str = ""
+    """Where it comes from, elsewhere."""
+    partition: tuple[str, ...] = ()
+    """KEY=VALUE; a date is a day, a time an hour, anything else text; repeatable."""
+    parent: tuple[str, ...] = ()
+    """Version of the same artifact that it was made from; repeatable."""
+    card: Path | None = None
+    """A page that shows it."""
+    card_format: CardFormat | None = None
+    """Format of the page; else by the file's name."""
+    card_type: CardType = "generic"
+    """What the page shows."""
+
+
+#: Nothing is said.
+NO_FIELDS: Final = ArtifactFields()
+
+
 def create_artifact(
     name: str,
     /,
     *,
     from_file: Path,
-    version: str = "",
-    description: str = "",
-    attr: tuple[str, ...] = (),
-    kind: Kind | None = None,
-    external_ref: str = "",
-    partition: tuple[str, ...] = (),
-    parent: tuple[str, ...] = (),
-    card: Path | None = None,
-    card_format: CardFormat | None = None,
-    card_type: CardType = "generic",
+    said: Annotated[ArtifactFields, Parameter(name="*")] = NO_FIELDS,
     project: str = "",
     domain: str = "",
     common: OutputOptions = DEFAULTS,
@@ -163,38 +184,28 @@ def create_artifact(
     Args:
         name: Name of the artifact.
         from_file: The file; it is put where tasks find it.
-        version: The version; else a new one.
-        description: For people.
-        attr: KEY=VALUE to find it by; repeatable.
-        kind: What it is.
-        external_ref: Where it comes from, elsewhere.
-        partition: KEY=VALUE; a date is a day, a time an hour, anything else text; repeatable.
-        parent: Version of the same artifact that it was made from; repeatable.
-        card: A page that shows it.
-        card_format: Format of the page; else by the file's name.
-        card_type: What the page shows.
+        said: What is said of the version.
         project: Instead of the configured one.
         domain: Instead of the configured one.
         common: Options of every command.
     """
     init(project=project or None, domain=domain or None)
-    for path in (from_file, card):
+    for path in (from_file, said.card):
         if path is not None and not path.is_file():
             raise UsageError(f"there is no file {path}")
+    parts = {key: _value(text) for key, text in _pairs("--partition", said.partition).items()}
     try:
         made = Artifact.create(
             File.from_local_sync(from_file),
             name=name,
-            version=version or None,
-            description=description or None,
-            attrs=_pairs("--attr", attr) or None,
-            kind=kind,
-            card=None if card is None else _stored(card, card_format, card_type),
-            external_ref=external_ref or None,
-            partitions={
-                key: _value(text) for key, text in _pairs("--partition", partition).items()
-            },
-            parents=parent,
+            version=said.version or None,
+            description=said.description or None,
+            attrs=_pairs("--attr", said.attr) or None,
+            kind=said.kind,
+            card=_stored(said.card, said) if said.card is not None else None,
+            external_ref=said.external_ref or None,
+            partitions=parts,
+            parents=said.parent,
         )
     except RejectedError:
         raise
@@ -204,10 +215,10 @@ def create_artifact(
     return DONE
 
 
-def _stored(page: Path, format_: CardFormat | None, card_type: CardType) -> Card:
-    suffix = page.suffix.removeprefix(".").lower()
+def _stored(page: Path, said: ArtifactFields) -> Card:
+    suffix: Any = page.suffix.removeprefix(".").lower()
     return Card.create_from(
-        local_path=page, format=format_ or suffix or "html", card_type=card_type
+        local_path=page, format=said.card_format or suffix or "html", card_type=said.card_type
     )
 
 
