@@ -7,6 +7,7 @@ an empty list means that the fold is wrong, never that the log is: nonsense in a
 from collections.abc import Iterator
 from typing import Final
 
+from millstream_events.artifacts import key_of_version
 from millstream_events.ids import ROOT_ID
 from millstream_events.phases import TERMINAL_PHASES, State
 from millstream_events.state import (
@@ -63,11 +64,25 @@ def _shard_findings(shard: ShardState) -> Iterator[str]:
         yield from _cache_findings(shard, digest, entry)
     for digest, flight in shard.flights.items():
         yield from _flight_findings(shard, digest, flight)
+    yield from _artifact_findings(shard)
     if shard.features != sorted(set(shard.features)):
         yield f"{shard.shard}: its features are not a sorted set"
     for name in ("rev", "number", "epoch", "inbox_seq", "rejected", "void_frames"):
         if getattr(shard, name) < 0:
             yield f"{shard.shard}: {name} is negative"
+
+
+def _artifact_findings(shard: ShardState) -> Iterator[str]:
+    recount = sum(len(line.versions) for line in shard.artifacts.values())
+    if shard.artifact_versions != recount:
+        yield f"{shard.shard}: counts {shard.artifact_versions} versions, there are {recount}"
+    for key, line in shard.artifacts.items():
+        for name, version in line.versions.items():
+            if (key_of_version(version), version.version) != (key, name):
+                yield f"{shard.shard}: {version.name}@{version.version} is kept as {name!r}"
+    for awaited in shard.firings.values():
+        if awaited.trigger not in shard.triggers:
+            yield f"{shard.shard}: a trigger that is not there is to start a run"
 
 
 def _cache_findings(shard: ShardState, key: bytes, entry: CacheEntry) -> Iterator[str]:

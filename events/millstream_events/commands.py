@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec, PartitionKeys
 from millstream_events.deployed import DeployedTask, DeployedTrigger
 from millstream_events.queues import QueueSettings
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Value
@@ -172,6 +173,30 @@ class DeployTrigger(msgspec.Struct, frozen=True, array_like=True, tag=62):
     who: str = ""
 
 
+class PublishArtifact(msgspec.Struct, frozen=True, array_like=True, tag=63):
+    """Publish a version of an artifact. Answered by `Accepted`, without a run.
+
+    The same version again is accepted if it is the same in everything.
+    """
+
+    command: bytes
+    project: str
+    domain: str
+    spec: ArtifactSpec
+    who: str = ""
+
+
+class DeclareArtifact(msgspec.Struct, frozen=True, array_like=True, tag=64):
+    """Fix an artifact's partition keys; accepted if they are the same already."""
+
+    command: bytes
+    project: str
+    domain: str
+    name: str
+    keys: PartitionKeys
+    who: str = ""
+
+
 Command: TypeAlias = (
     SubmitRun
     | WatchRun
@@ -188,6 +213,8 @@ Command: TypeAlias = (
     | DeployTask
     | SwitchTrigger
     | DeployTrigger
+    | PublishArtifact
+    | DeclareArtifact
 )
 
 
@@ -302,5 +329,8 @@ REJECT_CODES: Final = (
     "no-such-task",  # none was deployed under that name, or not in that version
     "no-such-trigger",
     "version-taken",  # the same version of a task with other content
+    "no-such-artifact",
+    "artifact-taken",  # the same version of an artifact with other content
+    "partition-mismatch",  # not the partition keys that the artifact has
     "invalid",
 )

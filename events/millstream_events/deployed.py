@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactPattern, ArtifactVersion
+from millstream_events.partitions import text_of, utc_text
 from millstream_events.values import Inline, Policy, TaskRef, Value
 
 #: Versions of one task that a shard keeps; the oldest one goes when another comes.
@@ -102,6 +104,8 @@ class DeployedTrigger(msgspec.Struct, frozen=True, array_like=True):
     who: str = ""
     #: Kept with each run: annotations, and whom to tell of its end.
     notes: tuple[tuple[str, str], ...] = ()
+    #: New versions of an artifact that it fires for; None: it does not.
+    artifact: ArtifactPattern | None = None
 
 
 class Firing(msgspec.Struct, frozen=True, array_like=True):
@@ -111,6 +115,9 @@ class Firing(msgspec.Struct, frozen=True, array_like=True):
     trigger: str
     #: The time that the trigger was due, Unix ms.
     at_ms: int
+    #: Name and version of the artifact that it fired for; empty: it was due by its schedule.
+    artifact: str = ""
+    version: str = ""
 
 
 class TaskQuery(msgspec.Struct, frozen=True, array_like=True):
@@ -136,6 +143,31 @@ def trigger_key(project: str, domain: str, task: str, name: str) -> str:
 def key_of(trigger: DeployedTrigger) -> str:
     """Return the key of `trigger`."""
     return trigger_key(trigger.project, trigger.domain, trigger.task.name, trigger.name)
+
+
+def inputs_for(trigger: DeployedTrigger, version: ArtifactVersion) -> Value | None:
+    """Return the inputs of a firing for `version`; a partition that it lacks is left out."""
+    pattern, spec = trigger.artifact, version.spec
+    if pattern is None:
+        return trigger.inputs
+    values: dict[str, msgspec.Raw] = {}
+    codec = "msgpack"
+    if isinstance(trigger.inputs, Inline):
+        codec = trigger.inputs.codec
+        values = msgspec.msgpack.decode(trigger.inputs.content, type=dict[str, msgspec.Raw])
+    if pattern.value_input and spec.value is not None:
+        values[pattern.value_input] = msgspec.Raw(spec.value.content)
+        codec = codec if spec.value.codec == "msgpack" else spec.value.codec
+    strings = dict(spec.partitions)
+    for parameter, key, as_time in pattern.partition_inputs:
+        value: object = strings.get(key)
+        if spec.time is not None and spec.time.key == key:
+            shown = utc_text(spec.time.at_ms)
+            stamp = msgspec.msgpack.Ext(_DATETIME_CODE, shown.encode())
+            value = stamp if as_time else text_of(spec.time)
+        if value is not None:
+            values[parameter] = msgspec.Raw(msgspec.msgpack.encode(value))
+    return Inline(codec, msgspec.msgpack.encode(values)) if values else trigger.inputs
 
 
 def inputs_at(trigger: DeployedTrigger, shown: str) -> Value | None:

@@ -26,6 +26,7 @@ from millstream_events import model as m
 from millstream_events.codec import OpaqueFrame, decode_frame
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold_actions import Place, apply_to_action, count_terminal
+from millstream_events.fold_artifacts import ARTIFACT_RULES
 from millstream_events.fold_deployed import DEPLOYED_RULES, note_firing
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import TERMINAL_PHASES, State
@@ -481,4 +482,5 @@ _SHARD_RULES: Final[Mapping[type[m.Event], Callable[[ShardState, Any], bool]]] =
     m.CommandRejected: _command_rejected,
     m.RunArchived: _run_archived,
     **DEPLOYED_RULES,
+    **ARTIFACT_RULES,
 }

@@ -2,13 +2,14 @@
 
 Every rule gets the action in a state that `phases.ACCEPTS` allows, and answers whether the
 event took effect. A rule changes the action, its counters in the run and its parent, and for
-a cached success the shard's cache and reservations; nothing else.
+a success the shard's cache, its reservations and what is to be published; nothing else.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 from millstream_events import model as m
+from millstream_events.fold_artifacts import note_produced
 from millstream_events.phases import ACCEPTS, FINISHED_STATE, SUCCESS_PHASES, State
 from millstream_events.state import (
     ActionState,
@@ -191,6 +192,8 @@ def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> 
     _end(place, action, State.SUCCEEDED)
     if action.cache_key:
         _keep(place, event.action, action)
+    if event.produced:
+        note_produced(place.shard, place.run, event.action, event.attempt, event.produced)
     return True
 
 

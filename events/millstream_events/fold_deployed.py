@@ -5,6 +5,7 @@ from typing import Any, Final
 
 from millstream_events import model as m
 from millstream_events.deployed import VERSIONS_MAX, Firing, key_of, task_key
+from millstream_events.fold_artifacts import forget_firings, note_artifact_firing
 from millstream_events.state import DeployedVersion, ShardState, TriggerState
 
 
@@ -43,6 +44,7 @@ def _trigger_switched(shard: ShardState, event: m.TriggerSwitched) -> bool:
         return False
     if event.deleted:
         del shard.triggers[event.trigger]
+        forget_firings(shard, event.trigger)
         return True
     if state.active == event.active:
         return False
@@ -55,6 +57,9 @@ def _trigger_switched(shard: ShardState, event: m.TriggerSwitched) -> bool:
 
 def note_firing(shard: ShardState, fired: Firing, run: str) -> None:
     """Move a trigger's clock to the firing that has just become a run."""
+    if fired.artifact:
+        note_artifact_firing(shard, fired, run)
+        return
     state = shard.triggers.get(fired.trigger)
     if state is not None and fired.at_ms > state.cursor_ms:
         state.cursor_ms = state.fired_ms = fired.at_ms

@@ -11,9 +11,15 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.conditions import ConditionExtras
-from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
+from millstream_events.deployed import Firing
 from millstream_events.fact import Fact as _Fact
+from millstream_events.model_registered import ArtifactDeclared as ArtifactDeclared
+from millstream_events.model_registered import ArtifactPublished as ArtifactPublished
+from millstream_events.model_registered import TaskDeployed as TaskDeployed
+from millstream_events.model_registered import TriggerDeployed as TriggerDeployed
+from millstream_events.model_registered import TriggerSwitched as TriggerSwitched
 from millstream_events.values import ErrorRecord, Items, Origin, Policy, TaskRef, Usage, Value
 
 #: A frame never holds more: a larger tick makes several frames of the same run.
@@ -172,6 +178,8 @@ class AttemptSucceeded(_Fact, frozen=True, array_like=True, tag=16):
     usage: Usage | None = None
     #: Of kind map: how its items ended.
     items: Items | None = None
+    #: Outputs that are to be published as artifacts.
+    produced: tuple[ArtifactSpec, ...] = ()
 
 
 class AttemptFailed(_Fact, frozen=True, array_like=True, tag=17):
@@ -431,31 +439,6 @@ class RunArchived(_Fact, frozen=True, array_like=True, tag=62):
     rev: int = 0
 
 
-class TaskDeployed(_Fact, frozen=True, array_like=True, tag=70):
-    """A version of a task is there to be called by its name."""
-
-    deployed: DeployedTask | None = None
-    who: str = ""
-    at_ms: int = 0
-
-
-class TriggerDeployed(_Fact, frozen=True, array_like=True, tag=71):
-    """A trigger is there; nothing that was due before `at_ms` (Unix time) ever fires."""
-
-    defined: DeployedTrigger | None = None
-    at_ms: int = 0
-
-
-class TriggerSwitched(_Fact, frozen=True, array_like=True, tag=72):
-    """A trigger, named by `deployed.trigger_key`, was activated, deactivated or deleted."""
-
-    trigger: str = ""
-    active: bool = False
-    deleted: bool = False
-    who: str = ""
-    at_ms: int = 0
-
-
 RunEvent: TypeAlias = (
     RunCreated | RunPaused | RunResumed | RunAbortRequested | RunFinished | RunAnnotated
 )
@@ -470,7 +453,7 @@ ActionEvent: TypeAlias = (
 ShardEvent: TypeAlias = (
     LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained | RunArchived
     | InboxConsumed | FeatureBarrier | CommandRejected | TaskDeployed | TriggerDeployed
-    | TriggerSwitched
+    | TriggerSwitched | ArtifactPublished | ArtifactDeclared
 )  # fmt: skip
 Event: TypeAlias = RunEvent | ActionEvent | ShardEvent
 ACTION_KINDS: Final = ("task", "trace", "condition", "timer", "map", "graph", "childrun")

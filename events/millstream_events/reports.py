@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.conditions import ConditionExtras
 from millstream_events.ids import DEFAULT_REGION
 from millstream_events.values import Capacity, ErrorRecord, Items, Policy, TaskRef, Usage, Value
@@ -92,6 +93,8 @@ class Succeeded(msgspec.Struct, frozen=True, array_like=True, tag=4):
     usage: Usage | None = None
     #: Of kind map: how its items ended.
     items: Items | None = None
+    #: Outputs that are to be published as artifacts.
+    produced: tuple[ArtifactSpec, ...] = ()
 
 
 class Failed(msgspec.Struct, frozen=True, array_like=True, tag=5):

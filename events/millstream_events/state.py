@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactVersion, PartitionKeys
 from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
 from millstream_events.model import CHAIN_START
 from millstream_events.phases import PHASE_OF, Phase, State
@@ -286,6 +287,23 @@ class TriggerState(msgspec.Struct, array_like=True):
     fired_run: str = ""
 
 
+class ArtifactLine(msgspec.Struct, array_like=True):
+    """All versions of one artifact."""
+
+    #: Fixed by a declaration, or else by the first version.
+    keys: PartitionKeys
+    declared: bool = False
+    #: By version; oldest first.
+    versions: dict[str, ArtifactVersion] = {}
+
+
+class Awaited(msgspec.Struct, array_like=True):
+    """A run that a trigger is to start for a version of an artifact, and has not yet."""
+
+    trigger: str
+    version: ArtifactVersion
+
+
 class ShardState(msgspec.Struct, array_like=True):
     """Everything that one shard's log says."""
 
@@ -323,6 +341,13 @@ class ShardState(msgspec.Struct, array_like=True):
     tasks: dict[str, list[DeployedVersion]] = {}
     #: By `deployed.trigger_key`.
     triggers: dict[str, TriggerState] = {}
+    #: By `artifacts.artifact_key`; and how many versions there are of all of them.
+    artifacts: dict[str, ArtifactLine] = {}
+    artifact_versions: int = 0
+    #: Outputs of actions that are to be published, by `fold_artifacts.unpublished_key`; and
+    #: what triggers are to start, by `artifacts.firing_key`. Empty between two ticks.
+    unpublished: dict[str, list[ArtifactVersion]] = {}
+    firings: dict[str, Awaited] = {}
 
 
 # Maps keep the order of the log, so plain encoding is canonical.

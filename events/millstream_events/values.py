@@ -230,6 +230,9 @@ class Policy(msgspec.Struct, frozen=True, array_like=True):
     wide: RunWide | None = None
     links: tuple[LinkValue, ...] = ()
     needs: Needs | None = None
+    #: Encoded `artifacts.ArtifactSpec` of outputs that the caller declares as artifacts; None:
+    #: the task publishes nothing, whatever it returns.
+    produces: tuple[bytes, ...] | None = None
 
 
 DEFAULT_POLICY: Final = Policy()

@@ -15,10 +15,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from millstream._artifact_outputs import specs_with_values, taken_apart
 from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._logger import dress_root_logger
 from millstream._values_sink import Sink, finish
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.codec import MALFORMED
 from millstream_events.errors import MillstreamError
 from millstream_events.map_items import CODEC_OUTCOMES, decode_item_inputs, encode_items
@@ -64,6 +66,11 @@ class TaskInterface(Protocol):
         self, codec: str, content: bytes | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of the call."""
+        ...
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of its outputs."""
         ...
 
     def encode_output(self, value: Any, sink: Sink) -> tuple[str, bytes] | None:
@@ -151,6 +158,7 @@ class Attempt:
         self._cpu_ns = 0
         #: Of kind map: how its items ended.
         self._items: Items | None = None
+        self._produced: tuple[ArtifactSpec, ...] = ()
 
     def cancel(self) -> None:
         """Ask the attempt to end: an async task by `CancelledError`, a sync one by its flag.
@@ -185,10 +193,10 @@ class Attempt:
         finally:
             current.set(None)
             self._runner = None
-        ended_ns, usage = time.time_ns(), self._usage()
-        return AttemptEnded(
-            self._work.token, output, error, self._started_ns, ended_ns, usage, self._items
-        )
+        times = self._started_ns, time.time_ns()
+        produced = self._produced if error is None else ()
+        token, usage = self._work.token, self._usage()
+        return AttemptEnded(token, output, error, *times, usage, self._items, produced)
 
     async def _steps(self, task: RunnableTask) -> Value | None:
         content = await self._content()
@@ -297,8 +305,12 @@ class Attempt:
 
     async def _output(self, task: RunnableTask, value: Any) -> Value | None:
         sink = Sink()
+        interface, policy = task.interface, self.context.policy
+        taken = taken_apart(interface, value, policy.produces, self._work.task.name)
         try:
-            encoded = task.interface.encode_output(value, sink)
+            encoded = interface.encode_output(taken.value, sink)
+            if encoded is not None:
+                self._produced = specs_with_values(interface, *encoded, taken)
         except Exception as exc:
             raise _Failed(unstorable(exc, value)) from exc
         if encoded is None:

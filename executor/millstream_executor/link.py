@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
     Annotate,
@@ -147,6 +148,8 @@ class AttemptEnded(msgspec.Struct, frozen=True, array_like=True, tag=3):
     usage: Usage | None = None
     #: Of kind map: how its items ended.
     items: Items | None = None
+    #: Outputs that are to be published as artifacts.
+    produced: tuple[ArtifactSpec, ...] = ()
 
 
 class CallChild(msgspec.Struct, frozen=True, array_like=True, tag=4):

@@ -178,6 +178,7 @@ def outcome(attempt: HeldAttempt, message: AttemptEnded) -> Succeeded | Failed:
     which = (work.run, work.action, work.token)
     began_ns, ended_ns, usage = message.started_ns, message.ended_ns, message.usage
     if error is None:
-        output, items = message.output, message.items
-        return Succeeded(*which, output, attempt.worker, began_ns, ended_ns, usage, items)
+        output, items, made = message.output, message.items, message.produced
+        worker = attempt.worker
+        return Succeeded(*which, output, worker, began_ns, ended_ns, usage, items, made)
     return Failed(*which, error, attempt.worker, began_ns, ended_ns, usage)

@@ -18,6 +18,7 @@ from millstream_scheduler.caching import hear_blobs, wake
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
+from millstream_scheduler.publishing import settle_artifacts
 from millstream_scheduler.repair import repair
 from millstream_scheduler.sources import Reading, Source
 from millstream_scheduler.timeouts import (
@@ -94,5 +95,6 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     if inputs.look_round:
         check_silence(turn)
         hold_unmatched(turn)
+    settle_artifacts(turn)
     wake(turn)
     return turn, place(turn)

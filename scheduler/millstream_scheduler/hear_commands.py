@@ -34,6 +34,7 @@ from millstream_scheduler.conditions import signal
 from millstream_scheduler.hear_deploys import DEPLOYS, hear_deploy
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
+from millstream_scheduler.publishing import REGISTRATIONS, hear_artifact
 from millstream_scheduler.queues import FULL_RETRY_MS
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
@@ -71,8 +72,12 @@ def hear_commands(
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
             _submit(turn, batch.sender, command, watched, overloaded=overloaded, sources=sources)
-        elif isinstance(command, DEPLOYS):
-            refusal = hear_deploy(turn, command)
+        elif isinstance(command, (*DEPLOYS, *REGISTRATIONS)):
+            refusal = (
+                hear_deploy(turn, command)
+                if isinstance(command, DEPLOYS)
+                else hear_artifact(turn, command)
+            )
             if refusal is None:
                 accepted = Accepted(command.command, "", turn.state.rev)
                 turn.effects.clients_durable[batch.sender].append(accepted)

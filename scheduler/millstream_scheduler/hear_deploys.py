@@ -78,6 +78,9 @@ def _triggers_refusal(turn: Turn, triggers: tuple[DeployedTrigger, ...]) -> Refu
             return "invalid", f"a trigger's name has 1 to {_NAME_CHARS_MAX} characters"
         if trigger.schedule is not None and (flaw := schedule_flaw(trigger.schedule)):
             return "invalid", f"trigger {trigger.name!r}: {flaw}"
+        if trigger.artifact is not None and (trigger.schedule or not trigger.artifact.name):
+            text = f"trigger {trigger.name!r} fires by a schedule or for a named artifact"
+            return "invalid", text
     return None
 
 

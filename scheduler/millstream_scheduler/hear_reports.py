@@ -44,7 +44,7 @@ from millstream_scheduler.outcomes import (
     settle_failure,
 )
 from millstream_scheduler.placement import Seat
-from millstream_scheduler.sizes import result_too_large, too_large, trimmed
+from millstream_scheduler.sizes import produced_too_large, result_too_large, too_large, trimmed
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
@@ -282,7 +282,7 @@ def _started(turn: Turn, agent: str, report: Started) -> None:
 
 
 def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
-    if too_large(report.output):
+    if too_large(report.output) or produced_too_large(report.produced):
         _failed(turn, agent, _unrecordable(report))
         return
     found = _attempt(turn, agent, report)
@@ -304,6 +304,7 @@ def _succeeded(turn: Turn, agent: str, report: Succeeded) -> None:
             ended_ns=report.ended_ns,
             usage=report.usage,
             items=report.items,
+            produced=report.produced,
         ),
     )
     if effective:

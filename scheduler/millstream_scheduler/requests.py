@@ -25,7 +25,7 @@ from millstream_events.state import RunState
 from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.caching import in_force, look_up
-from millstream_scheduler.lookups import look_up_deployed
+from millstream_scheduler.lookups import answer_artifact, look_up_deployed
 from millstream_scheduler.outcomes import abort_action, release_to_parent
 from millstream_scheduler.queues import FULL_RETRY_MS, queue_name
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, call_bytes, too_large, trimmed
@@ -95,6 +95,9 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         return
     if request.kind == "lookup":
         look_up_deployed(turn, agent, run, caller_ordinal, request)
+        return
+    if request.kind == "artifact":
+        answer_artifact(turn, agent, run, caller_ordinal, request)
         return
     if len(run.actions) >= turn.book.config.run_actions_max:
         limit = turn.book.config.run_actions_max

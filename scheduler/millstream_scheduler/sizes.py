@@ -4,10 +4,12 @@ One event must fit into a message of the log, and into the messages that tell ot
 SDK keeps values above 8 KiB in the blob store, so only a mistake comes near the limits here.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 
+from millstream_events.artifacts import ArtifactSpec
 from millstream_events.codec import encode
 from millstream_events.commands import Command
 from millstream_events.reports import OpenCondition, StartAction
@@ -23,6 +25,11 @@ _TYPE_CHARS_MAX: Final = 256
 def too_large(value: Value | None) -> bool:
     """Say whether a value is too large to ride in an event."""
     return isinstance(value, Inline) and len(value.content) > PAYLOAD_BYTES_MAX
+
+
+def produced_too_large(produced: Sequence[ArtifactSpec]) -> bool:
+    """Say whether the artifacts of one attempt are too large, together, to ride in its event."""
+    return sum(len(encode(spec)) for spec in produced) > PAYLOAD_BYTES_MAX
 
 
 def command_bytes(command: Command) -> int:
@@ -44,6 +51,7 @@ def opening_bytes(opening: OpenCondition) -> int:
 
 def _policy_bytes(policy: Policy) -> int:
     plain = policy.context is None and policy.wide is None and not policy.links
+    plain = plain and not policy.produces
     if plain and not policy.env_vars and policy.selector is None:
         return len(policy.queue)
     return len(encode(policy))
@@ -55,8 +63,8 @@ def result_too_large(output: Value | None) -> ErrorRecord:
     return ErrorRecord(
         "user",
         "ResultTooLarge",
-        f"the result takes {size_bytes} bytes in the log, where {PAYLOAD_BYTES_MAX} may be; "
-        "a larger one belongs into the blob store",
+        f"the result takes {size_bytes} bytes in the log, where {PAYLOAD_BYTES_MAX} may be, as "
+        "may its artifacts; a larger one belongs into the blob store",
         retryable=False,
         figures=(("size_bytes", size_bytes), ("limit_bytes", PAYLOAD_BYTES_MAX)),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from millstream import (
+        artifacts,
         config,
         durable,
         errors,
@@ -129,6 +130,7 @@ __all__ = [
     "TriggeredPartition",
     "VersionParameters",
     "__version__",
+    "artifacts",
     "build",
     "build_images",
     "config",
@@ -223,6 +225,7 @@ _HOMES: Final = {
     "TriggeredPartition": "_trigger",
     "VersionParameters": "_cache",
     "__version__": "_version",
+    "artifacts": "artifacts",
     "build": "_build",
     "build_images": "_build",
     "config": "config",

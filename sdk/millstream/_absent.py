@@ -22,7 +22,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
         "AppHandle": _NO_APPS,
         "app": _NO_APPS,
-        "artifacts": "artifacts are not kept yet; name a run, and read its outputs",
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
         "connectors": _NO_CONNECTORS,
@@ -60,6 +59,10 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     "models": {
         "CLUSTERED_WORKER_ENV": _NO_TRAINING,
         "is_clustered_worker_env": _NO_TRAINING,
+    },
+    "remote": {
+        "App": _NO_APPS,
+        "Settings": "settings are in `millstream.toml`, and given to `init` and `with_runcontext`",
     },
     "types": {
         "guess_interface": "`task.interface.annotations` says what a task takes and returns",

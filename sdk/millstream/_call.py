@@ -16,6 +16,8 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from millstream._artifact_binding import bound, encoded_with
+from millstream._artifact_declared import with_declared
 from millstream._bundle import pickle_task
 from millstream._cache import Cache, cache_key, hash_of_inputs
 from millstream._context import ActionContext, Call, current
@@ -120,6 +122,8 @@ class Request(NamedTuple):
     kind: str = "task"
     #: Of kind map: for how many items.
     items: int = 0
+    #: Notes of the artifacts among the arguments.
+    used: tuple[tuple[str, str], ...] = ()
 
 
 class Outcome(NamedTuple):
@@ -204,15 +208,22 @@ def encode_call(
     Raises:
         InlineIOMaxBytesBreached: The inputs are larger than the task allows.
         RuntimeDataValidationError: An argument does not fit the task's parameters.
+        ValueError: An artifact does not.
     """
     sink = Sink()
-    encoded = task.interface.encode_inputs(tuple(args), dict(kwargs), sink)
+    interface = task.interface
+    given = bound(interface, args, kwargs)
+    encoded = encoded_with(
+        interface, given, lambda: interface.encode_inputs(given.args, given.kwargs, sink)
+    )
     codec, content = ("", None) if encoded is None else encoded
     what = f"the inputs of {task.name}"
     check_inline_bytes(content, task.max_inline_io_bytes, what, aside_bytes=sink.aside_bytes)
     hash_ = hash_of_inputs(task, content)
     key, mode = cache_key(task, hash_)
-    return Request(task, task.ref(), content, codec, hash_, group, task.policy(), key, mode, sink)
+    policy = task.policy()
+    ref, used = task.ref(), given.notes()
+    return Request(task, ref, content, codec, hash_, group, policy, key, mode, sink, used=used)
 
 
 async def submit(context: ActionContext, request: Request) -> Outcome:
@@ -245,7 +256,11 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
         inputs_hash=request.inputs_hash,
         group=request.group,
         k=k,
-        policy=handed_on(context, request.policy, request.callee.links),
+        policy=handed_on(
+            context,
+            with_declared(context, request.policy, request.callee.name),
+            request.callee.links,
+        ),
         cache_key=request.cache_key,
         cache_mode=request.cache_mode,
         items=request.items,

@@ -11,7 +11,7 @@ import difflib
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import GenericAlias
 from typing import Any, Final, Union, cast
 
@@ -243,12 +243,27 @@ class Interface:
             RestrictedTypeError: An argument needs to be pickled and cannot be.
         """
         bound = self.bind(args, kwargs)
-        if not self.names:
-            return None
-        sink = Sink() if sink is None else sink
+        return self._encoded(bound, Sink() if sink is None else sink) if self.names else None
+
+    def encode_partial(
+        self, kwargs: Mapping[str, object], left_out: Sequence[str], sink: Sink
+    ) -> tuple[str, bytes]:
+        """Return codec and bytes of a call without the parameters that are filled in later.
+
+        Args:
+            kwargs: The others, by name.
+            left_out: Names of those parameters.
+            sink: As that of `encode_inputs`, as are the errors.
+        """
+        bound = self.bind((), {**kwargs, **dict.fromkeys(left_out)})
+        for name in left_out:
+            del bound[name]
+        return self._encoded(bound, sink)
+
+    def _encoded(self, bound: Kwargs, sink: Sink) -> tuple[str, bytes]:
         for name, native, shape in self._shapes:
-            value = bound[name]
-            if type(value) is native:
+            value = bound.get(name, _EMPTY)
+            if value is _EMPTY or type(value) is native:
                 continue
             try:
                 bound[name] = shape.to_plain(value, sink)
@@ -261,8 +276,10 @@ class Interface:
         content = guarded(lambda: pack(bound), "inputs", self.name)
         return codec_name(sink), cast("bytes", content)
 
-    def decode_inputs(self, codec: str, content: bytes | None) -> Kwargs:
-        """Return the value of every parameter of an encoded call.
+    def decode_inputs(
+        self, codec: str, content: bytes | None, without: Collection[str] = ()
+    ) -> Kwargs:
+        """Return the value of every parameter of an encoded call, but of those in `without`.
 
         Raises:
             RuntimeDataValidationError: The bytes are no call of this function.
@@ -271,8 +288,12 @@ class Interface:
         if type(plain) is not dict:
             raise self._refusal("inputs", "a map of parameters", type(plain).__name__)
         sent = cast("Kwargs", plain)
+        if without:
+            sent = {key: item for key, item in sent.items() if key not in without}
         values: Kwargs = {}
         for name, native, shape in self._shapes:
+            if name in without:
+                continue
             if name not in sent:
                 # Written by a version of the function that had no such parameter yet.
                 values[name] = self._absent(name)

@@ -224,13 +224,7 @@ class TaskDetails(Shown):
             raise RemoteTaskUsageError(
                 f"the deployed task {self.name} cannot be overridden with {sorted(others)}"
             )
-        check_settings(
-            {
-                "secrets": secrets,
-                "service_account": service_account,
-                "produces_artifacts": produces_artifacts,
-            }
-        )
+        check_settings({"secrets": secrets, "service_account": service_account})
         _check_cache(cache)
         settings = TaskSettings(
             short_name=self.name,
@@ -247,6 +241,8 @@ class TaskDetails(Shown):
         changes: dict[str, Any] = {name: getattr(asked, name) for name in names}
         if cache is not None:
             changes["cache_max_age_ms"] = cache.max_age_ms
+        if produces_artifacts is not None:
+            changes["produces"] = () if produces_artifacts else None
         return TaskDetails(
             self.record,
             self._interface,

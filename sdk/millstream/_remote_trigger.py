@@ -13,17 +13,26 @@ from millstream._remote_shown import Shown
 from millstream._remote_task import TaskDetails, details_of, find_version
 from millstream._remote_tasks import Task
 from millstream._syncify import Syncified, SyncifiedIterator
-from millstream._trigger import Cron, FixedRate
+from millstream._trigger import Cron, FixedRate, OnArtifact
 from millstream._trigger import Trigger as TriggerSpec
 from millstream._trigger_record import trigger_record
 from millstream._values_sink import Sink
 from millstream._views import View, show_time
 from millstream.errors import RemoteTaskNotFoundError
+from millstream_events.artifacts import ArtifactVersion, artifact_key
 from millstream_events.commands import DeployTrigger, SwitchTrigger
-from millstream_events.deployed import CronSchedule, RateSchedule, inputs_at, trigger_key
+from millstream_events.deployed import (
+    CronSchedule,
+    DeployedTrigger,
+    RateSchedule,
+    inputs_at,
+    inputs_for,
+    trigger_key,
+)
 from millstream_events.errors import RejectedError
+from millstream_events.partitions import fires_for
 from millstream_events.schedules import next_after, show_utc
-from millstream_events.state import TriggerState
+from millstream_events.state import ShardState, TriggerState
 from millstream_events.values import INLINE_BYTES_MAX
 
 _NS: int = 1_000_000
@@ -73,8 +82,11 @@ class Trigger(Shown):
         return self.state.trigger.description
 
     @property
-    def automation(self) -> Cron | FixedRate | None:
+    def automation(self) -> Cron | FixedRate | OnArtifact | None:
         """When it fires; None: only when somebody asks."""
+        pattern = self.state.trigger.artifact
+        if pattern is not None:
+            return OnArtifact(pattern.name, pattern.version or None, dict(pattern.partitions))
         schedule = self.state.trigger.schedule
         if isinstance(schedule, CronSchedule):
             return Cron(schedule.expression, schedule.timezone)
@@ -213,7 +225,8 @@ async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: in
     Args:
         trigger: Which one.
         changes: Inputs instead of its own.
-        now_ms: What `TriggerTime` stands for, Unix time.
+        now_ms: What `TriggerTime` stands for, Unix time. `TriggeredArtifact` stands for the
+            newest version that fits.
 
     Raises:
         RemoteTaskNotFoundError: The version that it is pinned to is not kept any more.
@@ -231,9 +244,13 @@ async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: in
         )
     task = await details_of(client, msgspec.structs.replace(found, policy=record.policy))
     value = inputs_at(record, show_utc(now_ms))
+    if record.artifact is not None:
+        newest = _newest_for(shard, record)
+        value = record.inputs if newest is None else inputs_for(record, newest)
     inputs: dict[str, object] = {}
     if value is not None:
-        inputs = task.interface.decode_inputs(value.codec, await client.content_of(value))
+        content = await client.content_of(value)
+        inputs = task.interface.decode_inputs(value.codec, content, frozenset(changes))
     return SavedCall(
         task,
         {**inputs, **changes},
@@ -242,6 +259,15 @@ async def saved_call(trigger: Trigger, changes: Mapping[str, object], now_ms: in
         record.cache_mode == 1,
         record.notes,
     )
+
+
+def _newest_for(shard: ShardState, trigger: DeployedTrigger) -> ArtifactVersion | None:
+    """Return the newest version that a trigger would have fired for; None: there is none."""
+    pattern = trigger.artifact
+    assert pattern is not None, trigger.name
+    line = shard.artifacts.get(artifact_key(trigger.project, trigger.domain, pattern.name))
+    versions = [] if line is None else [*line.versions.values()]
+    return next((each for each in reversed(versions) if fires_for(pattern, each)), None)
 
 
 Trigger.create = Syncified(_create)

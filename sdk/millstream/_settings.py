@@ -106,6 +106,7 @@ class TaskSettings:
             env_vars=tuple(sorted(self.env_vars.items())),
             cache_max_age_ms=self.cache.max_age_ms,
             needs=self._needs(environment),
+            produces=() if self.produces_artifacts else None,
         )
 
     def _needs(self, environment: str) -> Needs | None:

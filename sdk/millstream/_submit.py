@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from millstream._action_id import ActionID
+from millstream._artifact_binding import refuse_nested
 from millstream._bundle import Bundle, main_module, main_script, pickle_task
 from millstream._call import Request, encode_call, with_image
 from millstream._client import Client, new_command_id
@@ -82,6 +83,7 @@ def prepare(
         ImageBuildError: A file of the task's image is not there.
     """
     run = client.new_run_id()
+    refuse_nested({**dict(zip(task.interface.names, args, strict=False)), **kwargs})
     raw, context = _places(place, options, run)
     with submitted_to(Submitting(raw, is_local=not client.ships_code)):
         request = encode_call(task, args, kwargs, "")
@@ -115,7 +117,7 @@ def prepare(
         cache_key=request.cache_key,
         context=tuple(sorted({**strings_of_run(options), **context}.items())),
         settings=settings_of(options),
-        notes=options.notes(),
+        notes=(*options.notes(), *request.used),
     )
     return Submission(command, tuple(uploads), code.bundle, request.sink, _missing(client, code))
 
@@ -284,7 +286,7 @@ def _check_packed(place: Installation, ref: TaskRef) -> None:
     )
 
 
-class _ClientStorage:
+class ClientStorage:
     """The blob store as a client reaches it."""
 
     def __init__(self, client: Client) -> None:
@@ -304,7 +306,7 @@ async def store_uploads(client: Client, submission: Submission) -> None:
         LogFullError: No room.
         Exception: Whatever the upload of a value raises, such as `FileNotFoundError`.
     """
-    await finish(submission.sink, _ClientStorage(client))
+    await finish(submission.sink, ClientStorage(client))
     for content in submission.uploads:
         await client.keep(content)
     for plan in submission.plans:

@@ -38,7 +38,6 @@ class NotYetSupportedError(ValueError):
 _WITHOUT_EFFECT: Final[Mapping[str, tuple[str, str]]] = {
     "pod_template": ("MS2002", "no pods are started"),
     "service_account": ("MS2005", "tasks run under the account of their pool"),
-    "produces_artifacts": ("MS2009", "no artifacts are recorded"),
     "include": ("MS2013", "only code is packed; put other files where every pool finds them"),
 }
 _REFUSED: Final[Mapping[str, str]] = {

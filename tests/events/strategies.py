@@ -7,6 +7,13 @@ from hypothesis import strategies as st
 from log_builder import OTHER, RUN
 
 from millstream_events import model as m
+from millstream_events.artifacts import (
+    ArtifactPattern,
+    ArtifactSpec,
+    ArtifactVersion,
+    PartitionKeys,
+    TimeSlice,
+)
 from millstream_events.codec import encode_frame
 from millstream_events.conditions import ConditionExtras
 from millstream_events.deployed import (
@@ -57,6 +64,13 @@ _DEPLOYED = DeployedTask("", "", TaskRef("env.f", deployed=DeployedAs("1", b"b")
 _TRIGGER = DeployedTrigger(
     "nightly", "", "", _DEPLOYED.ref, Policy(), CronSchedule("0 0 * * *"), active=True
 )
+_ARTIFACT = ArtifactVersion(
+    ArtifactSpec("model", "1", partitions=(("region", "eu"),), time=TimeSlice("date", 5)), "", ""
+)
+_ON_ARTIFACT = msgspec.structs.replace(
+    _TRIGGER, name="arrived", schedule=None, artifact=ArtifactPattern("model")
+)
+_ARRIVED = trigger_key("", "", "env.f", "arrived")
 _POOLS: dict[str, st.SearchStrategy[object]] = {
     "cause": st.just(0),
     "source": st.just(b"source"),
@@ -85,10 +99,24 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "features": st.sampled_from([(), ("x", "a")]),
     "expected": st.sampled_from([(), (b"id-1",)]),
     "extras": st.sampled_from([None, ConditionExtras("markdown", "more", 5, "g", "{}")]),
-    "fired": st.sampled_from([None, Firing(trigger_key("", "", "env.f", "nightly"), 9)]),
+    "fired": st.sampled_from(
+        [
+            None,
+            Firing(trigger_key("", "", "env.f", "nightly"), 9),
+            Firing(_ARRIVED, 9, "model", "1"),
+        ]
+    ),
+    "published": st.sampled_from(
+        [None, _ARTIFACT, msgspec.structs.replace(_ARTIFACT, spec=ArtifactSpec("model", "2"))]
+    ),
+    "produced": st.sampled_from([(), (), (_ARTIFACT.spec,)]),
+    "starts": st.sampled_from([(), (_ARRIVED,)]),
+    "settles": st.sampled_from(["", f"{RUN}/0", f"{RUN}/1"]),
+    "refused": st.sampled_from(["", "", "taken"]),
+    "keys": st.sampled_from([None, PartitionKeys("date", "day", ("region",))]),
     "deployed": st.sampled_from([None, _DEPLOYED]),
-    "defined": st.sampled_from([None, _TRIGGER]),
     "items": st.sampled_from([None, Items(2, 1, 1), Items(2, 2, 1), Items(2, -1), Items(3, 1)]),
+    "defined": st.sampled_from([None, _TRIGGER, _ON_ARTIFACT]),
     "figures": st.sampled_from([(), (("limit_bytes", 5),)]),
 }
 
@@ -209,9 +237,10 @@ class MadLeader:
         if key in self._archived:
             return  # A run's id is never used again.
         computes = any(flight.run == key for flight in self.shard.flights.values())
-        if isinstance(event, m.RunCreated | m.AttemptSucceeded | m.CacheReserved) or computes:
-            # Names and cached values are shared by runs, and frames replay in the order in
-            # which they are written: what two runs write there must be in that order too.
+        shared = m.RunCreated | m.AttemptSucceeded | m.CacheReserved | m.ArtifactPublished
+        if isinstance(event, shared) or computes:
+            # Names, artifacts and cached values are shared by runs, and frames replay in the
+            # order in which they are written: what two runs write there must be in that order.
             self.flush()
         if isinstance(event, m.RunArchived):
             self.flush()

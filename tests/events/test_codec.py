@@ -9,6 +9,7 @@ from strategies import EVENT_TYPES, MadLeader, Steps, events_of, steps
 
 from millstream_events import commands, reports
 from millstream_events import model as m
+from millstream_events.artifacts import ArtifactSpec, PartitionKeys
 from millstream_events.codec import (
     OpaqueFrame,
     decode_frame,
@@ -231,6 +232,8 @@ _PARTS = {
     "value": Inline("msgpack", b"\xc3"),
     "settings": QueueSettings(1, 2, 3, 100, "gpu", draining=True),
     "deployed": DeployedTask("p", "d", TaskRef("env.f"), Policy()),
+    "spec": ArtifactSpec("model", "1", Inline("msgpack", b"\xc3")),
+    "keys": PartitionKeys("date", "day", ("region",)),
     "defined": DeployedTrigger("t", "p", "d", TaskRef("env.f"), Policy()),
 }
 _SAMPLES = {

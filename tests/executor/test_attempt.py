@@ -23,6 +23,8 @@ WORK = Work(1, "r", 0, ROOT_ID, 3, b"t", TaskRef("t.f", "m", "f"), None)
 class Plain:
     """Text in, text out."""
 
+    output_names = ("o0",)
+
     def __init__(self, func: Callable[..., Any]) -> None:
         self.is_async = inspect.iscoroutinefunction(func)
 

@@ -45,6 +45,15 @@ from log_builder import (  # noqa: E402 -- found by the line above only
 )
 
 from millstream_events import model as m  # noqa: E402
+from millstream_events.artifacts import (  # noqa: E402
+    ArtifactPattern,
+    ArtifactSpec,
+    ArtifactVersion,
+    Card,
+    ParentRef,
+    PartitionKeys,
+    TimeSlice,
+)
 from millstream_events.deployed import (  # noqa: E402
     CronSchedule,
     DeployedTask,
@@ -54,6 +63,7 @@ from millstream_events.deployed import (  # noqa: E402
     trigger_key,
 )
 from millstream_events.fold import fold_entry  # noqa: E402
+from millstream_events.ids import ROOT_ID  # noqa: E402
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
@@ -62,6 +72,8 @@ from millstream_events.values import Blob, DeployedAs, Items, Origin, TaskRef  #
 THIRD = "lo00-00000003-00000003"
 ARCHIVED = "lo00-00000004-00000004"
 FIRED = "lo00-00000005-00000005"
+PRODUCING = "lo00-00000006-00000006"
+STARTED = "lo00-00000007-00000007"
 
 
 def write_log() -> list[LogEntry]:
@@ -74,6 +86,7 @@ def write_log() -> list[LogEntry]:
     _still_open(log)
     _archived(log)
     _deployed(log)
+    _published(log)
     return log.entries
 
 
@@ -195,6 +208,34 @@ def _deployed(log: LogBuilder) -> None:
         ],
     )
     log.runs([created(run=FIRED, fired=Firing(key, 90))], key=FIRED)
+
+
+def _published(log: LogBuilder) -> None:
+    ref = TaskRef("env.f", "app", "f", b"identity", deployed=DeployedAs("v1", bytes(32)))
+    pattern = ArtifactPattern("model", "", (("region", "eu"),), "m", (("day", "date", True),))
+    arrived = DeployedTrigger("arrived", "p", "d", ref, retrying(), artifact=pattern)
+    key = trigger_key("p", "d", "env.f", "arrived")
+    spec = ArtifactSpec(
+        "model", "1", OUTPUT, "File", "A model.", (("flyte.io/kind", "model"),),
+        Card("s3://b/card.html", "html", "model"), (("region", "eu"),), TimeSlice("date", 5, "day"),
+        (ParentRef("0"), ParentRef("7", "raw", "p", "d")), slot="o0",
+    )  # fmt: skip
+    produced = msgspec.structs.replace(spec, version="")
+    version = ArtifactVersion(spec, "p", "d", 9, "me", PRODUCING, 0, 1, ROOT_ID)
+    keys = PartitionKeys("date", "day", ("region",))
+    declared = m.ArtifactDeclared(
+        0, project="p", domain="d", name="model", keys=keys, who="me", at_ms=8
+    )
+    log.frame(SHARD_KEY, [m.TriggerDeployed(0, defined=arrived, at_ms=8), declared])
+    log.runs(
+        [created(run=PRODUCING, project="p", domain="d", who="me"), sent(0)],
+        [won(0, produced=(produced,)), over()],
+        key=PRODUCING,
+    )
+    settles = f"{PRODUCING}/0"
+    event = m.ArtifactPublished(0, published=version, starts=(key,), settles=settles)
+    log.frame(SHARD_KEY, [event])
+    log.runs([created(run=STARTED, fired=Firing(key, 10, "model", "1"))], key=STARTED)
 
 
 def replayed(entries: list[LogEntry]) -> ShardState:

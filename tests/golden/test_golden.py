@@ -74,6 +74,7 @@ TAGS = {
         "ended_ns",
         "usage",
         "items",
+        "produced",
     ),
     17: ("AttemptFailed", "token", "error", "worker", "started_ns", "ended_ns", "usage"),
     18: ("AttemptLost", "token", "why", "silence_ms", "limit_ms", "figures"),
@@ -129,6 +130,8 @@ TAGS = {
     70: ("TaskDeployed", "deployed", "who", "at_ms"),
     71: ("TriggerDeployed", "defined", "at_ms"),
     72: ("TriggerSwitched", "trigger", "active", "deleted", "who", "at_ms"),
+    73: ("ArtifactPublished", "published", "starts", "settles", "refused"),
+    74: ("ArtifactDeclared", "project", "domain", "name", "keys", "who", "at_ms"),
 }
 
 

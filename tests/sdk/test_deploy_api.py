@@ -15,13 +15,15 @@ from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._run_options import RunOptions
 from millstream._submit import code_of
 from millstream._trigger_record import trigger_record
-from millstream._unsupported import NotYetSupportedError
 from millstream._values_sink import Sink
 from millstream.errors import DeploymentError, RemoteTaskUsageError, RuntimeDataValidationError
+from millstream.io import File
+from millstream_events.artifacts import ArtifactPattern
 from millstream_events.values import Inline, Needs, Policy, RunWide
 
 base = millstream.TaskEnvironment("base")
 env = millstream.TaskEnvironment("shown", depends_on=[base])
+on_artifact_env = millstream.TaskEnvironment("on_artifact")
 
 
 @base.task
@@ -144,9 +146,6 @@ def test_a_trigger_keeps_its_inputs_apart_from_the_time() -> None:
     assert request.record.time_input == "when"
     assert found.record.ref == request.record.task
     assert request.record.schedule is not None
-    artifact = millstream.Trigger("a", millstream.OnArtifact("model"))
-    with pytest.raises(NotYetSupportedError, match="OnArtifact"):
-        trigger_record(artifact, found, found.record, Sink(), who="")
     timed = {"when": millstream.TriggerTime}
     bad = millstream.Trigger("a", millstream.Cron("61 * * * *"), inputs=timed)
     with pytest.raises(ValueError, match="no cron expression"):
@@ -199,3 +198,53 @@ def test_a_run_says_for_all_its_tasks_whether_they_may_be_interrupted(asked: boo
     needs = msgspec.structs.replace(other, **spread(wide, other)).needs
     assert needs == Needs(interruptible=asked, gpus=1)
     assert "needs" not in spread(RunOptions(queue="q").wide(), other)
+
+
+@on_artifact_env.task
+async def arriving(model: File, day: datetime, region: str = "eu", n: int = 1) -> None: ...
+
+
+def test_a_trigger_for_an_artifact_keeps_its_inputs_apart_from_what_arrives() -> None:
+    task = cast("Any", arriving)
+    record = details().record
+    automation = millstream.OnArtifact("model", date="2026-08-01")
+    request = trigger_record(
+        millstream.Trigger(
+            "a",
+            automation,
+            inputs={
+                "model": millstream.TriggeredArtifact,
+                "day": millstream.TriggeredPartition("date"),
+                "region": millstream.TriggeredPartition("region"),
+                "n": 5,
+            },
+        ),
+        task,
+        record,
+        Sink(),
+        who="me",
+    )
+    assert request.record.schedule is None
+    assert request.record.artifact == ArtifactPattern(
+        "model",
+        "",
+        (("date", "2026-08-01"),),
+        "model",
+        (("day", "date", True), ("region", "region", False)),
+    )
+    assert msgspec.msgpack.decode(request.content) == {"n": 5}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "match"),
+    [
+        ({"gone": millstream.TriggeredArtifact}, "'gone' must be an input to the task"),
+        ({"gone": millstream.TriggeredPartition("d")}, "'gone' must be an input to the task"),
+        ({"n": millstream.TriggeredPartition("d")}, "must be typed datetime"),
+        ({"model": millstream.TriggeredArtifact}, "day"),
+    ],
+)
+def test_what_no_artifact_can_fill_is_refused_at_deploy(inputs: dict[str, Any], match: str) -> None:
+    trigger = millstream.Trigger("a", millstream.OnArtifact("model"), inputs=inputs)
+    with pytest.raises(ValueError, match=match):
+        trigger_record(trigger, cast("Any", arriving), details().record, Sink(), who="")

@@ -182,7 +182,7 @@ def test_a_setting_without_effect_warns_once(settings: dict[str, Any], code: str
 @pytest.mark.usefixtures("fresh_warnings")
 @pytest.mark.parametrize(
     ("settings", "code"),
-    [({"produces_artifacts": True}, "MS2009")],
+    [({"service_account": "robot"}, "MS2005")],
 )
 def test_a_decorator_setting_without_effect_warns(settings: dict[str, Any], code: str) -> None:
     with pytest.warns(MillstreamWarning, match=code):

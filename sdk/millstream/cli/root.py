@@ -32,10 +32,15 @@ _NOUNS: Final = (
     "task",
     "trigger",
     "project",
+    "artifact",
 )
 #: Verb -> (noun, what it does to it)...
 _STORE_VERBS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
-    "create": (("queue", "Create a queue."), ("secret", "Store a secret.")),
+    "create": (
+        ("queue", "Create a queue."),
+        ("secret", "Store a secret."),
+        ("artifact", "Publish a file as an artifact."),
+    ),
     "update": (("queue", "Change or drain a queue."),),
     "delete": (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
 }
@@ -112,6 +117,8 @@ def _add_deployed(get: App) -> None:
     for noun in ("task", "trigger"):
         target = f"millstream.cli.get_task:get_{noun}"
         get.command(target, name=_names(noun), help=f"Show deployed {noun}s.")
+    target = "millstream.cli.artifact:get_artifact"
+    get.command(target, name=_names("artifact"), help="Show artifacts.")
 
 
 def _getting() -> App:

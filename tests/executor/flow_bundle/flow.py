@@ -17,6 +17,8 @@ from millstream_events.values import TaskRef
 
 
 class Interface:
+    output_names = ("o0",)
+
     def __init__(self, func):
         self.is_async = inspect.iscoroutinefunction(func)
 
