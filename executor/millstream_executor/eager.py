@@ -98,6 +98,7 @@ def begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int
         group=call.group,
         context=above.context,
         run_started_ms=above.run_started_ms,
+        apps=above.apps,
     )
     policy = call.policy or DEFAULT_POLICY
     attempt = HeldAttempt(

@@ -5,6 +5,7 @@ Methods have a plain form and an `.aio` one.
 
 from millstream._outputs import ActionOutputs
 from millstream._remote_action import Action
+from millstream._remote_app import App
 from millstream._remote_condition import Condition
 from millstream._remote_details import ActionDetails
 from millstream._remote_project import Project
@@ -22,6 +23,7 @@ __all__ = [
     "ActionDetails",
     "ActionInputs",
     "ActionOutputs",
+    "App",
     "Condition",
     "LazyEntity",
     "Project",
