@@ -97,14 +97,30 @@ class RunOutput(_LaterValue):
         if run is None:
             raise ParameterMaterializationError(f"No runs found for {what}")
         try:
-            found: Any = await (await run.details.aio()).outputs()
-            for key in self.getter:
-                found = found[key]
+            outputs: Any = await (await run.details.aio()).outputs()
+            # Without its task at hand, several outputs are one: a list.
+            several = len(outputs) == 1 and isinstance(outputs[0], list)
+            found = self._found(outputs[0] if several and self._is_deep(outputs) else outputs)
         except Exception as exc:
             raise ParameterMaterializationError(
                 f"Failed to materialize output for {what}: {exc}"
             ) from exc
         return found
+
+    def _is_deep(self, outputs: Any) -> bool:
+        """Say whether the getter leads to no value unless a list stands for several outputs."""
+        try:
+            return isinstance(self._found(outputs), list)
+        except (LookupError, TypeError):
+            return True
+
+    def _found(self, outputs: Any) -> Any:
+        found: Any = outputs
+        for key in self.getter:
+            found = found[key]
+        if isinstance(found, dict) and self.type in _OF_PATHS:
+            return _OF_PATHS[self.type].model_validate(found)
+        return cast("Any", found)
 
     async def _last_run(self) -> Run[Any] | None:
         version = self.task_version
@@ -209,6 +225,10 @@ _KIND_NAMES: Final[dict[Any, str]] = {
     Dir: "directory",
     AppEndpoint: "app_endpoint",
 }
+
+
+#: What a file or a folder is read as where only its bytes are at hand.
+_OF_PATHS: Final[dict[str, type[File[Any] | Dir[Any]]]] = {"file": File, "directory": Dir}
 
 
 def _kind_of(value: object) -> ParameterKind:

@@ -55,7 +55,7 @@ class Serve:
         if not isinstance(cast("object", app_env), AppEnvironment):
             raise TypeError(f"serve() takes an AppEnvironment, not {app_env!r}")
         options = self._options
-        if (self._mode or mode_here()) == "remote":
+        if (self._mode or await mode_here()) == "remote":
             return await serve_remote(app_env, options)
         app = LocalApp(
             app_env,
@@ -68,18 +68,17 @@ class Serve:
         return app
 
 
-def mode_here() -> ServeMode:
-    """Return where an app is served when nobody says: on the cluster that was chosen, else here.
+async def mode_here() -> ServeMode:
+    """Return where an app is served when nobody says: on the cluster that there is, else here.
 
-    A cluster is chosen by an endpoint, or by a run that was started on one.
+    Nothing is started for it: without `init`, or without a cluster, this process serves.
     """
     if not is_initialized():
         return "local"
     place = installation()
-    if place.settings.mode == "local":
+    if place.settings.mode == "local" or not await place.has_cluster():
         return "local"
-    chosen = place.settings.where() is not None or place.opened("remote") is not None
-    return "remote" if chosen else "local"
+    return "remote"
 
 
 def with_servecontext(
@@ -109,8 +108,9 @@ def with_servecontext(
     """Return a place to serve apps from, with other options: `with_servecontext(...).serve(env)`.
 
     Args:
-        mode: `local`: by this process. `remote`: on a cluster. None: on the cluster that was
-            chosen (by an endpoint, or a run before), else by this process.
+        mode: `local`: by this process. `remote`: on a cluster, which is started if need be.
+            None: after `init`, on the cluster that is configured, in use or run by
+            `millstream dev` here; else by this process.
         version: Of the code, for people.
         copy_style: `loaded_modules`, `all` or `none`.
         dry_run: Known from Flyte; refused.

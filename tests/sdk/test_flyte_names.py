@@ -152,7 +152,9 @@ def test_a_mistyped_name_is_refused_with_the_nearest_one() -> None:
         millstream.extras.DynamicBacher  # noqa: B018
 
 
-@pytest.mark.parametrize("module", ["app", "app.extras", "config", "extend", "extras", "models", "syncify"])
+@pytest.mark.parametrize(
+    "module", ["app", "app.extras", "config", "extend", "extras", "models", "syncify"]
+)
 def test_public_modules_list_what_they_have(module: str) -> None:
     found = importlib.import_module(f"millstream.{module}")
     assert all(hasattr(found, name) for name in found.__all__)

@@ -21,6 +21,7 @@ from millstream_events.errors import MillstreamError
 
 #: Plural, and what is meant by it.
 _NOUNS: Final = (
+    "app",
     "run",
     "action",
     "event",
@@ -37,10 +38,17 @@ _STORE_VERBS: Final[Mapping[str, tuple[str, tuple[tuple[str, str], ...]]]] = {
         "Create or store something.",
         (("queue", "Create a queue."), ("secret", "Store a secret.")),
     ),
-    "update": ("Change something.", (("queue", "Change or drain a queue."),)),
+    "update": (
+        "Change something.",
+        (("app", "Start or end an app."), ("queue", "Change or drain a queue.")),
+    ),
     "delete": (
         "Remove something.",
-        (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
+        (
+            ("app", "End and forget an app."),
+            ("queue", "Forget the settings of a queue."),
+            ("secret", "Remove a secret."),
+        ),
     ),
 }
 
@@ -65,6 +73,7 @@ def build() -> App:
     app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
     app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
     app.command("millstream.cli.deploy:deploy_file", name="deploy", help="Deploy a file's tasks.")
+    app.command("millstream.cli.serve:serve_file", name="serve", help="Serve a file's app.")
     app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
     app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
     app.command(
@@ -134,6 +143,7 @@ def _getting() -> App:
         name=_names("condition"),
         help="Show condition.",
     )
+    get.command("millstream.cli.app:get_app", name=_names("app"), help="Show apps.")
     get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
     _add_deployed(get)
     return get
