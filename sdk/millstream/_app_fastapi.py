@@ -1,6 +1,7 @@
 """FastAPI applications as apps. FastAPI and uvicorn are imported when they are needed."""
 
 import asyncio
+import copyreg
 import importlib
 import os
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ def _imported(name: str) -> ModuleType:
         ) from None
 
 
+def _new_state() -> object:
+    return _imported("starlette.datastructures").State()
+
+
+def _pickled_state(_: object) -> tuple[Any, ...]:
+    # Empty, as in an application that has just been made: what is in it belongs to a process.
+    return _new_state, ()
+
+
 @dataclass(kw_only=True)
 class FastAPIAppEnvironment(AppEnvironment):
     """A FastAPI application, served by uvicorn.
@@ -55,6 +65,9 @@ class FastAPIAppEnvironment(AppEnvironment):
             raise ValueError("app cannot be None for FastAPIAppEnvironment")
         if not isinstance(given, fastapi.FastAPI):
             raise TypeError(f"app must be of type fastapi.FastAPI, got {given.__class__}")
+        # Starlette's own way ends in an endless recursion, and an app of a notebook is pickled.
+        state: Any = _imported("starlette.datastructures").State
+        copyreg.pickle(state, _pickled_state)
         super().__post_init__()
         docs = Link(path="/docs", title="FastAPI OpenAPI Docs", is_relative=True)
         if docs not in self.links:

@@ -4,7 +4,7 @@ import json
 import os
 from typing import Final
 
-from millstream._app_context import ENDPOINTS_VARIABLE, LOOPBACK, MODE_VARIABLE
+from millstream._app_context import ENDPOINTS_VARIABLE, LOOPBACK, MODE_VARIABLE, NAME_VARIABLE
 from millstream._app_endpoint import AppNotActiveError, urls_of
 from millstream._context import ActionContext, current
 from millstream._remote_app import App
@@ -35,6 +35,8 @@ def endpoint_of(name: str, port: int) -> str:
     brought: dict[str, str] = json.loads(os.environ.get(ENDPOINTS_VARIABLE, "{}"))
     if name in brought:
         return brought[name]
+    if NAME_VARIABLE in os.environ:
+        raise AppNotActiveError(name, "it was not up when this server's attempt began")
     endpoint = App.get(name).endpoint
     if not endpoint:
         raise AppNotActiveError(name, "it has no server now")

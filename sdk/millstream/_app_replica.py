@@ -17,7 +17,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Final
 
-from millstream import _call
+from millstream import _call, durable
 from millstream._app_context import HOST_VARIABLE, LOOPBACK
 from millstream._app_endpoint import (
     ACTIVE,
@@ -37,7 +37,7 @@ from millstream._environment import TaskEnvironment
 from millstream._settings import TaskSettings
 from millstream._task import AsyncTask
 from millstream.errors import NonRecoverableError
-from millstream_events.errors import MillstreamError
+from millstream_events.errors import MillstreamError, RejectedError
 from millstream_events.reports import ENDPOINT_KEY
 from millstream_events.values import Policy
 
@@ -49,6 +49,8 @@ _PAUSE_S: Final = 0.25
 _PAUSE_MAX_S: Final = 10.0
 #: Looks in a row that a server may miss once it is up.
 _MISSED_MAX: Final = 3
+#: One wait for nothing; then comes the next.
+_WAIT_S: Final = 365 * 24 * 3600.0
 _CHUNK_BYTES: Final = 64 * 1024
 #: Lines of the server that are told with its end, and characters of the whole text.
 _TAIL_LINES: Final = 5
@@ -146,12 +148,16 @@ class _Keeper:
 
     async def keep(self) -> None:
         """Return never; see `serve` for what is raised."""
-        writing = asyncio.create_task(self._notes.write())
+        beside = [
+            asyncio.create_task(self._notes.write()),
+            asyncio.create_task(_wait_without_slot()),
+        ]
         try:
             with tempfile.TemporaryDirectory(prefix="millstream-app-") as folder:
                 await self._keep(Path(folder))
         finally:
-            writing.cancel()
+            for task in beside:
+                task.cancel()
 
     async def _keep(self, folder: Path) -> None:
         misses = 0
@@ -318,6 +324,16 @@ class _Notes:
             keeping = self._context.controller.keep(ENDPOINT_KEY, encode_note(note))
             with contextlib.suppress(MillstreamError):  # The next one may get through.
                 await _call.on_host(self._context, keeping)
+
+
+async def _wait_without_slot() -> None:
+    """Wait for what never comes: who waits gives its slot back, and servers mostly wait too.
+
+    An agent that holds as many waiting processes as it may refuses; then the app keeps its slot.
+    """
+    with contextlib.suppress(RejectedError):
+        while True:
+            await durable.sleep.aio(_WAIT_S)
 
 
 def _needed(launch: Launch) -> list[str]:

@@ -5,9 +5,11 @@ command. It ends when the process that looks after it does.
 """
 
 import ctypes
+import functools
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import signal
 import sys
@@ -40,6 +42,10 @@ UNUSABLE: Final = os.EX_CONFIG
 #: The variable that says that a script is loaded by somebody else than its user.
 _LOADING_VARIABLE: Final = "MILLSTREAM_LOADING"
 _SCRIPT_MODULE: Final = "__mp_main__"
+#: What uvicorn's lines of access are made of: client, method, path, version and status.
+_ACCESS_ARGUMENTS: Final = 5
+_LOOPBACKS: Final = ("127.0.0.1:", "::1:", "[::1]:")
+_AT_FAULT: Final = 500
 _PR_SET_PDEATHSIG: Final = 1
 _LOOK_FOR_KEEPER_S: Final = 1.0
 
@@ -103,6 +109,8 @@ def main(file: str) -> NoReturn:
     except Exception:  # noqa: BLE001 - the user's code; it is shown with its traceback
         traceback.print_exc()
         sys.exit(UNUSABLE)
+    # Lines of somebody who looks every second would drown all others.
+    logging.getLogger("uvicorn.access").addFilter(functools.partial(_is_wanted, launch.health.path))
     ending = Ending()
     # A server such as uvicorn has its own way with signals, and raises them again afterwards.
     signal.signal(signal.SIGTERM, lambda _number, _frame: ending.ask())
@@ -169,6 +177,16 @@ def _script(file: str) -> types.ModuleType:
     sys.path.insert(0, str(Path(file).parent))
     spec.loader.exec_module(module)
     return module
+
+
+def _is_wanted(path: str, record: logging.LogRecord) -> bool:
+    """Say whether a line of uvicorn's is more than the keeper's look, answered well."""
+    arguments = record.args
+    if not isinstance(arguments, tuple) or len(arguments) != _ACCESS_ARGUMENTS:
+        return True
+    client, method, asked, _, status = arguments
+    of_keeper = str(client).startswith(_LOOPBACKS) and (method, asked) == ("GET", path)
+    return not of_keeper or not isinstance(status, int) or status >= _AT_FAULT
 
 
 # ------------------------------------------------------------------ its end

@@ -1,11 +1,11 @@
 """Apps on a pool: a real cluster, real servers, and what happens to them."""
 
+import http.client
 import json
 import os
 import signal
 import socket
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,19 +16,15 @@ import pytest
 from dev_tree import DevTree, assert_audit_is_clean, dev_tree, whole_log
 
 T = TypeVar("T")
-DEADLINE_S = 90
+DEADLINE_S = 150
 #: Apps that the tests serve; ports are set by the fixture, so that they are free.
-PROGRAM = """
-import http.server, os, time, urllib.request
-from pathlib import Path
+WEB = """
+import os, urllib.request
 
 import fastapi
 import millstream as flyte
-from millstream.app import AppEndpoint, AppEnvironment, Parameter, RunOutput, Scaling
 from millstream.app.extras import FastAPIAppEnvironment
-from millstream.io import File
 
-PORTS = {ports}
 tasks = flyte.TaskEnvironment("users")
 application = fastapi.FastAPI()
 
@@ -38,13 +34,43 @@ def state() -> dict[str, str]:
     return {{"pid": str(os.getpid()), "mode": flyte.app.ctx().mode, "color": os.environ["COLOR"]}}
 
 
-web = FastAPIAppEnvironment(name="web", app=application, port=PORTS[0], env_vars={{"COLOR": "red"}})
+@application.get("/double/{{n}}")
+async def start(n: int) -> int:
+    run = await flyte.run.aio(double, n)
+    return await run.result.aio()
 
 
-def pages(port, answer, delay=0):
+web = FastAPIAppEnvironment(
+    name="web", app=application, port={ports[0]}, env_vars={{"COLOR": "red"}}
+)
+
+
+@tasks.task
+async def double(n: int) -> int:
+    return n * 2
+
+
+@tasks.task
+async def ask() -> str:
+    with urllib.request.urlopen(web.endpoint + "/state") as answer:
+        return answer.read().decode()
+"""
+#: Kept apart, so that these servers begin without what they do not need.
+PLAIN = """
+import http.server, os
+from pathlib import Path
+
+import millstream as flyte
+from millstream.app import AppEndpoint, AppEnvironment, Parameter, RunOutput, Scaling
+from millstream.io import File
+
+tasks = flyte.TaskEnvironment("makers")
+
+
+def pages(port, answer):
     class Page(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            text = answer(self.path)
+            text = answer()
             self.send_response(200 if text else 500)
             self.end_headers()
             self.wfile.write((text or "").encode())
@@ -53,12 +79,12 @@ def pages(port, answer, delay=0):
         server.serve_forever(0.05)
 
 
-sick = AppEnvironment(name="sick", port=PORTS[1])
+sick = AppEnvironment(name="sick", port={ports[1]})
 
 
 @sick.server
 def serve_sick():
-    pages(sick.get_port().port, lambda path: str(os.getpid()) if not Path("ILL").exists() else "")
+    pages(sick.get_port().port, lambda: "" if Path("ILL").exists() else str(os.getpid()))
 
 
 @sick.on_shutdown
@@ -66,7 +92,7 @@ def farewell():
     print("farewell")
 
 
-broken = AppEnvironment(name="broken", port=PORTS[2])
+broken = AppEnvironment(name="broken", port={ports[2]})
 
 
 @broken.server
@@ -82,29 +108,28 @@ async def words() -> File:
     return file
 
 
-front = AppEnvironment(name="front", port=PORTS[3], depends_on=[web], parameters=[
+front = AppEnvironment(name="front", port={ports[3]}, parameters=[
     Parameter(name="web", value=AppEndpoint(app_name="web"), env_var="WEB"),
-    Parameter(name="words", value=RunOutput(type="file", task_name="users.words")),
+    Parameter(name="words", value=RunOutput(type="file", task_name="makers.words")),
 ])
 
 
 @front.server
 def serve_front(web: str, words: File):
-    pages(front.get_port().port, lambda path: f"{{Path(words.path).read_text()}} {{web}} {{os.environ['WEB']}}")
+    text = Path(words.path).read_text()
+    pages(front.get_port().port, lambda: f"{{text}} {{web}} {{os.environ['WEB']}}")
 
 
-pair = AppEnvironment(name="pair", port=PORTS[4], scaling=Scaling(replicas=2))
+pair = AppEnvironment(name="pair", port={ports[4]}, scaling=Scaling(replicas=2))
 
 
 @pair.server
 def serve_pair():
-    pages(pair.get_port().port, lambda path: str(os.getpid()))
+    pages(pair.get_port().port, lambda: str(os.getpid()))
 
 
-@tasks.task
-async def ask() -> str:
-    with urllib.request.urlopen(web.endpoint + "/state") as answer:
-        return answer.read().decode()
+files = AppEnvironment(name="files", port={ports[5]},
+    args="python -m http.server {ports[5]} --bind 127.0.0.1")
 """
 
 
@@ -116,11 +141,18 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def write_programs(folder: Path) -> None:
+    ports = free_ports(6)
+    (folder / "apps.py").write_text(WEB.format(ports=ports))
+    (folder / "plain.py").write_text(PLAIN.format(ports=ports))
+
+
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DevTree]:
     folder = tmp_path_factory.mktemp("apps")
-    (folder / "apps.py").write_text(PROGRAM.format(ports=free_ports(5)))
-    with dev_tree(folder, "--slots", "8", "--workers", "2") as made:
+    write_programs(folder)
+    # Fewer slots than apps: who serves holds none.
+    with dev_tree(folder, "--slots", "1", "--workers", "1") as made:
         yield made
 
 
@@ -145,7 +177,7 @@ def fetch(url: str) -> str | None:
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
             return str(answer.read().decode())
-    except OSError:  # `URLError` is one.
+    except (OSError, http.client.HTTPException):  # `URLError` is the former.
         return None
 
 
@@ -187,6 +219,8 @@ def test_an_app_is_served_by_a_process_of_its_own_and_found_by_tasks(
     assert [int(state["pid"])] == command(tree, "get", "app", "web")["pids"]
     run = command(tree, "run", "apps.py", "ask")
     assert json.loads(run["outputs"][0]) == state
+    assert fetch(f"{web}/double/21") == "42"
+    assert "/health" not in tree.run("get", "logs", "app-web-1").stdout
 
 
 def test_serving_the_same_again_changes_nothing_and_a_change_makes_a_revision(
@@ -209,7 +243,7 @@ def test_a_killed_server_is_started_again_at_the_same_place_with_the_reason_kept
     pid = state_of(web)["pid"]
     os.kill(int(pid), signal.SIGKILL)
     other_state(web, pid)
-    shown = until(lambda: ((app := command(tree, "get", "app", "web"))["restarts"] and app) or None)
+    shown = until(lambda: app if (app := command(tree, "get", "app", "web"))["restarts"] else None)
     assert "was ended by SIGKILL" in tree.run("get", "logs", shown["run"]).stdout
 
 
@@ -247,7 +281,7 @@ def test_deactivating_ends_the_server_also_when_the_leader_was_killed_meanwhile(
 
 
 def test_a_server_that_fails_its_health_checks_is_started_again(tree: DevTree) -> None:
-    shown = command(tree, "serve", "apps.py", "sick")
+    shown = command(tree, "serve", "plain.py", "sick")
     url, ill = shown["endpoint"], tree.folder / "ILL"
     pid = until(lambda: fetch(url))
     ill.touch()
@@ -265,7 +299,7 @@ def test_a_server_that_fails_its_health_checks_is_started_again(tree: DevTree) -
 
 
 def test_a_server_that_cannot_be_kept_up_fails_with_the_reason(tree: DevTree) -> None:
-    ended = tree.run("serve", "apps.py", "broken", "-o", "json", deadline_s=DEADLINE_S)
+    ended = tree.run("serve", "plain.py", "broken", "-o", "json", deadline_s=DEADLINE_S)
     assert ended.returncode == 1
     error = json.loads(ended.stderr)
     assert error["details"]["name"] == "app-failed"
@@ -275,14 +309,14 @@ def test_a_server_that_cannot_be_kept_up_fails_with_the_reason(tree: DevTree) ->
 
 
 def test_an_app_gets_outputs_of_runs_and_the_place_of_another_app(tree: DevTree, web: str) -> None:
-    command(tree, "run", "apps.py", "words")
-    shown = command(tree, "serve", "apps.py", "front")
+    command(tree, "run", "plain.py", "words")
+    shown = command(tree, "serve", "plain.py", "front")
     assert until(lambda: fetch(shown["endpoint"])) == f"words of a run {web} {web}"
     command(tree, "delete", "app", "front")
 
 
 def test_each_replica_is_a_server_of_its_own(tree: DevTree) -> None:
-    shown = command(tree, "serve", "apps.py", "pair")
+    shown = command(tree, "serve", "plain.py", "pair")
     assert len(shown["endpoints"]) == len(set(shown["endpoints"])) == 2
     pids = {until(lambda url=url: fetch(url)) for url in shown["endpoints"]}  # type: ignore[misc]
     assert pids == {str(pid) for pid in shown["pids"]}
@@ -295,10 +329,10 @@ def test_what_is_not_there_is_said(tree: DevTree) -> None:
         assert ended.returncode == 4
         assert "no app 'wep'" in ended.stderr
     assert tree.run("update", "app", "web").returncode == 2
-    ended = tree.run("serve", "apps.py")
+    ended = tree.run("serve", "plain.py")
     assert ended.returncode == 2
-    assert "there are: web, sick, broken, front, pair" in ended.stderr
-    assert tree.run("serve", "apps.py", "nothing").returncode == 4
+    assert "there are: sick, broken, front, pair, files" in ended.stderr
+    assert tree.run("serve", "plain.py", "nothing").returncode == 4
 
 
 def test_the_whole_of_it_is_in_the_log_and_in_order(tree: DevTree, web: str) -> None:
@@ -311,6 +345,21 @@ def test_the_whole_of_it_is_in_the_log_and_in_order(tree: DevTree, web: str) -> 
             assert_audit_is_clean(await whole_log(connection))
 
     asyncio.run(audited())
+
+
+@pytest.mark.chaos
+def test_what_is_wanted_outlives_the_whole_cluster(tmp_path: Path) -> None:
+    write_programs(tmp_path)
+    with dev_tree(tmp_path, "--slots", "1", "--workers", "1") as first:
+        shown = command(first, "serve", "plain.py", "files")
+        (server,) = shown["pids"]
+        first.process.kill()
+        first.process.wait()
+        until(lambda: is_gone(server))
+    with dev_tree(tmp_path, "--slots", "1", "--workers", "1") as second:
+        page = until(lambda: fetch(shown["endpoint"]))
+        assert "plain.py" in page
+        assert command(second, "get", "app", "files")["revision"] == 1
 
 
 def test_without_a_cluster_a_command_says_how_to_serve(tmp_path: Path) -> None:
