@@ -2,7 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import socket
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Final
 
 from millstream._app_context import LOOPBACK
@@ -24,6 +29,47 @@ def is_free(port: int) -> bool:
                 if family == socket.AF_INET or isinstance(exc, PermissionError):
                     return False
     return True
+
+
+class PortClaims:
+    """Ports that one keeper has for its servers: no other keeper of this user takes them.
+
+    Whoever only looks whether a port is free may find it taken a moment later, by another
+    replica of the same app, say; and would then take the other's answers for its own server's.
+    """
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.gettempdir()) / f"millstream-ports-{os.getuid()}"
+        self._held: dict[int, int] = {}
+
+    def take(self, wanted: Iterable[int]) -> int:
+        """Return the first of `wanted` that is free and nobody else's, or else any such port."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        for port in wanted:
+            if port and is_free(port) and self._claim(port):
+                return port
+        while True:
+            port = free_port()
+            if self._claim(port):
+                return port
+
+    def _claim(self, port: int) -> bool:
+        if port in self._held:
+            return True
+        fd = os.open(self._folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # Goes with the process, however that ends.
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(fd)
+            return False
+        self._held[port] = fd
+        return True
+
+    def close(self) -> None:
+        """Let go of all ports."""
+        while self._held:
+            os.close(self._held.popitem()[1])
 
 
 def free_port() -> int:

@@ -30,7 +30,7 @@ from millstream._app_endpoint import (
     urls_of,
 )
 from millstream._app_launch import Launch
-from millstream._app_probe import free_port, is_free, probe
+from millstream._app_probe import PortClaims, probe
 from millstream._app_server import UNUSABLE, server_words, variables_of, write_order
 from millstream._context import ActionContext, current
 from millstream._environment import TaskEnvironment
@@ -141,7 +141,11 @@ class _Keeper:
         before = decode_note(context.kept.get(ENDPOINT_KEY))
         #: Port of the server before; 0: none.
         self._port = 0 if before is None else before.port
+        #: The port of the server before comes first, then the declared one, then any.
+        self._claims = PortClaims()
         self._restarts = 0
+        #: Why the last server ended.
+        self._why = ""
         self._tail: deque[str] = deque(maxlen=_TAIL_LINES)
         self._notes = _Notes(context)
         self._up_since = 0.0
@@ -158,6 +162,7 @@ class _Keeper:
         finally:
             for task in beside:
                 task.cancel()
+            self._claims.close()
 
     async def _keep(self, folder: Path) -> None:
         misses = 0
@@ -169,14 +174,14 @@ class _Keeper:
                 lasted_s = time.monotonic() - self._up_since if self._up_since else 0.0
                 misses = 1 if lasted_s > SETTLED_S else misses + 1
                 self._restarts += 1
-                why = self._told(end.why)
+                why = self._why = self._told(end.why)
                 print(f"[{self._launch.app}] {end.why}", file=sys.stderr)
                 if end.final or misses > RESTARTS_MAX:
                     times = "" if end.final else f"{misses} times in a row: "
                     raise NonRecoverableError(
                         f"the server of app {self._launch.app} {times}{why}"
                     ) from None
-                self._note(RESTARTING, 0, why)
+                self._note(RESTARTING, 0)
                 await asyncio.sleep(min(_PAUSE_S * 2 ** (misses - 1), _PAUSE_MAX_S))
 
     async def _one_life(self, folder: Path) -> None:
@@ -185,7 +190,8 @@ class _Keeper:
         Raises:
             _ServerEnded: Always, unless the attempt is cancelled.
         """
-        self._port = await asyncio.to_thread(self._choose_port)
+        wanted = (self._port, self._launch.port)
+        self._port = await asyncio.to_thread(self._claims.take, wanted)
         self._tail.clear()
         process = await self._start(folder)
         reading = [
@@ -209,13 +215,6 @@ class _Keeper:
             await self._end(process)
             for task in (*reading, ending):
                 task.cancel()
-
-    def _choose_port(self) -> int:
-        """Return the port of the server before, the declared one or any: the first that is free."""
-        for port in (self._port, self._launch.port):
-            if port and is_free(port):
-                return port
-        return free_port()
 
     async def _start(self, folder: Path) -> asyncio.subprocess.Process:
         script = getattr(sys.modules.get("__mp_main__"), "__file__", None) or ""
@@ -295,10 +294,12 @@ class _Keeper:
     def _told(self, why: str) -> str:
         return "\n".join([why, *self._tail])[:_REASON_CHARS_MAX]
 
-    def _note(self, state: str, pid: int, reason: str = "") -> None:
+    def _note(self, state: str, pid: int) -> None:
         url = f"http://{self._host}:{self._port}"
         attempt = self._context.attempt
-        self._notes.put(EndpointNote(url, self._port, state, attempt, pid, self._restarts, reason))
+        self._notes.put(
+            EndpointNote(url, self._port, state, attempt, pid, self._restarts, self._why)
+        )
 
 
 class _Notes:

@@ -122,7 +122,7 @@ class App:
             "endpoint": next((note.url for note in notes), None),
             "endpoints": [note.url for note in notes],
             "restarts": sum(note.restarts for note in notes),
-            "reason": _reason(self._state) or None,
+            "reason": _reason(self._state) or next((n.reason for n in notes if n.reason), None),
             "run": self._state.name or self._state.id,
             "pids": [note.pid for note in notes if note.pid],
             "created_at": show_time(self._state.created_ns),

@@ -244,6 +244,7 @@ def test_a_killed_server_is_started_again_at_the_same_place_with_the_reason_kept
     os.kill(int(pid), signal.SIGKILL)
     other_state(web, pid)
     shown = until(lambda: app if (app := command(tree, "get", "app", "web"))["restarts"] else None)
+    assert "was ended by SIGKILL" in shown["reason"]
     assert "was ended by SIGKILL" in tree.run("get", "logs", shown["run"]).stdout
 
 
