@@ -324,6 +324,16 @@ def test_each_replica_is_a_server_of_its_own(tree: DevTree) -> None:
     command(tree, "delete", "app", "pair")
 
 
+def test_a_deployed_app_is_served(tree: DevTree) -> None:
+    (row,) = command(tree, "deploy", "plain.py", "files")
+    assert (row["name"], row["version"]) == ("files", "1")
+    shown = until(
+        lambda: app if (app := command(tree, "get", "app", "files"))["endpoint"] else None
+    )
+    assert "plain.py" in until(lambda: fetch(shown["endpoint"]))
+    command(tree, "delete", "app", "files")
+
+
 def test_what_is_not_there_is_said(tree: DevTree) -> None:
     for words in (("get", "app", "wep"), ("update", "app", "wep", "--activate")):
         ended = tree.run(*words)

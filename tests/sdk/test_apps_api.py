@@ -383,6 +383,18 @@ def test_an_app_comes_after_those_that_it_depends_on() -> None:
     assert [each.name for each in _in_order(high)] == ["low", "high"]
 
 
+def test_a_deployment_takes_apps_along(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = app.AppEnvironment(name="beside", args="x")
+    tasks = flyte.TaskEnvironment("deployed-beside", depends_on=[env])
+    (deployment,) = flyte.deploy(tasks, dry_run=True, version="v1")
+    assert list(deployment.envs) == ["deployed-beside", "beside"]
+    made = deployment.envs["beside"]
+    assert isinstance(made, app.DeployedAppEnvironment)
+    assert (made.get_name(), made.deployed_app) == ("beside", None)
+    assert ("name", "beside") in made.table_repr()[0]
+
+
 def test_a_task_serves_under_the_name_and_the_image_of_its_app() -> None:
     env = app.AppEnvironment(name="a", args="x")
     policy = Policy(worker=WORKER_ALONE, system_retries=7)
