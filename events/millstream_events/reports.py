@@ -251,12 +251,12 @@ class Goodbye(msgspec.Struct, frozen=True, array_like=True, tag=16):
 
 
 class Annotate(msgspec.Struct, frozen=True, array_like=True, tag=40):
-    """A running attempt leaves something behind: a report, or a checkpoint."""
+    """A running attempt leaves something behind: a report, a checkpoint, or an endpoint."""
 
     run: str
     action: int
     token: bytes
-    #: `CHECKPOINT_KEY`, or `report_key` of the attempt.
+    #: `CHECKPOINT_KEY`, `ENDPOINT_KEY`, or `report_key` of the attempt.
     key: str
     value: Value
 
@@ -298,6 +298,10 @@ Report: TypeAlias = (
 )
 #: Under this key an action keeps its last checkpoint.
 CHECKPOINT_KEY: Final = "checkpoint"
+#: Under this key the attempt of an app keeps where its server is reached, and how it fares.
+ENDPOINT_KEY: Final = "endpoint"
+#: Setting of a run that serves an app until it is aborted: the app's name.
+APP_SETTING: Final = "app"
 
 
 def report_key(attempt: int) -> str:
@@ -374,6 +378,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     kept: tuple[tuple[str, Value], ...] = ()
     #: One of `model.ACTION_KINDS`; `map`: the inputs are those of many calls.
     kind: str = "task"
+    #: Apps of the run's project that are up: name, and what its attempt says of its endpoint.
+    apps: tuple[tuple[str, Value], ...] = ()
 
 
 class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -152,6 +152,7 @@ class Attempt:
             wide=(work.policy or DEFAULT_POLICY).wide or RunWide(),
             run_context=dict(work.context),
             kept=dict(work.kept),
+            apps=dict(work.apps),
         )
         self._runner: asyncio.Task[Any] | None = None
         self._started_ns = 0

@@ -87,6 +87,7 @@ def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -
         group=call.group,
         context=parent.context,
         run_started_ms=parent.run_started_ms,
+        apps=parent.apps,
     )
 
 

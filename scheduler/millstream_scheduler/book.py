@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from millstream_events.ids import Digest, Token, token_of
 from millstream_events.phases import State
 from millstream_events.queues import queues_of
-from millstream_events.reports import JournalEntry
+from millstream_events.reports import APP_SETTING, JournalEntry
 from millstream_events.schedules import next_after
 from millstream_events.state import ActionState, RunState, ShardState, flight_key
 from millstream_events.values import Selector
@@ -95,6 +95,8 @@ class Book:
         self.finished: list[str] = []
         #: What runs recover from, by the run that they name; kept while such a run is open.
         self.sources: dict[str, Source] = {}
+        #: Open runs that serve an app, in the order in which they were created.
+        self.apps: dict[str, None] = {}
         #: Open runs that recover from each.
         self.source_users: dict[str, set[str]] = {}
 
@@ -263,6 +265,8 @@ class Book:
     def open_run(self, run: RunState) -> None:
         """Set up the memory of a run that has just been created."""
         self.depths[run.id] = [0]
+        if run.setting(APP_SETTING):
+            self.apps[run.id] = None
         if run.origin is not None and reuses(run.origin):
             self.source_users.setdefault(run.origin.run, set()).add(run.id)
         if run.deadline_ms:
@@ -294,6 +298,7 @@ class Book:
     def close_run(self, run: RunState) -> None:
         """Let go of what was kept for a run that is over."""
         self.queues.forget_run(run)
+        self.apps.pop(run.id, None)
         self.depths.pop(run.id, None)
         self.busy_runs.pop(run.id, None)
         self.aside.pop(run.id, None)

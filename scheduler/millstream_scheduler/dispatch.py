@@ -5,9 +5,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from millstream_events.phases import State
-from millstream_events.reports import CHECKPOINT_KEY, JournalEntry, Work
+from millstream_events.reports import CHECKPOINT_KEY, ENDPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Needs, Value
+from millstream_scheduler.apps import endpoints
 from millstream_scheduler.assign import assign, bundle_of
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
@@ -129,7 +130,8 @@ def _dispatch(
     if not ordinal:
         turn.book.queues.note_run(run)
     seat.used += 1
-    work = work_of(run, ordinal, action, turn.book.steps_before(run, action.id))
+    steps = turn.book.steps_before(run, action.id)
+    work = work_of(run, ordinal, action, steps, endpoints(turn.state, turn.book.apps, run))
     if action.rules.idempotent:
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.
     else:
@@ -144,7 +146,11 @@ def _is_last(action: ActionState) -> bool:
 
 
 def work_of(
-    run: RunState, ordinal: int, action: ActionState, steps: Sequence[JournalEntry] = ()
+    run: RunState,
+    ordinal: int,
+    action: ActionState,
+    steps: Sequence[JournalEntry] = (),
+    apps: tuple[tuple[str, Value], ...] = (),
 ) -> Work:
     """Return the order that starts the action's current attempt, with its journal.
 
@@ -153,6 +159,7 @@ def work_of(
         ordinal: Its action.
         action: The same.
         steps: What the action recorded in the runs that this one recovers.
+        apps: Where the apps of the run's project are reached.
     """
     known = action.children or steps
     entries, following = journal(run, ordinal, 0, steps) if known else ((), 0)
@@ -179,10 +186,11 @@ def work_of(
         queue_name(run, 0) != "",
         _left_behind(action),
         action.kind,
+        apps,
     )
 
 
 def _left_behind(action: ActionState) -> tuple[tuple[str, Value], ...]:
     """Return what an earlier attempt left for the next one."""
-    checkpoint = action.kept.get(CHECKPOINT_KEY)
-    return () if checkpoint is None else ((CHECKPOINT_KEY, checkpoint),)
+    kept = action.kept
+    return tuple((key, kept[key]) for key in (CHECKPOINT_KEY, ENDPOINT_KEY) if key in kept)

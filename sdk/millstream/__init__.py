@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
     from millstream import (
+        app,
         artifacts,
         config,
         durable,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         types,
     )
     from millstream._accessor import ctx
+    from millstream._app_handle import AppHandle
     from millstream._build import ImageBuild, build, build_images
     from millstream._cache import Cache, CachePolicy, CacheRequest, VersionParameters
     from millstream._checkpoint import BaseCheckpoint, Checkpoint, latest_checkpoint
@@ -64,6 +66,7 @@ if TYPE_CHECKING:
     from millstream._reuse import ReusePolicy
     from millstream._run import Run
     from millstream._secret import Secret, SecretRequest
+    from millstream._serve import serve, with_servecontext
     from millstream._stream import StreamTask
     from millstream._task import AsyncFunctionTaskTemplate, AsyncTask, SyncTask, Task, TaskTemplate
     from millstream._trace import trace
@@ -83,6 +86,7 @@ __all__ = [
     "AMD_GPU",
     "APPLE_SILICON",
     "ActionOutputs",
+    "AppHandle",
     "AsyncFunctionTaskTemplate",
     "AsyncTask",
     "Backoff",
@@ -130,6 +134,7 @@ __all__ = [
     "TriggeredPartition",
     "VersionParameters",
     "__version__",
+    "app",
     "artifacts",
     "build",
     "build_images",
@@ -163,6 +168,7 @@ __all__ = [
     "report",
     "rerun",
     "run",
+    "serve",
     "shutdown",
     "storage",
     "syncify",
@@ -171,6 +177,7 @@ __all__ = [
     "types",
     "version",
     "with_runcontext",
+    "with_servecontext",
 ]
 
 #: Name -> module that has it; a name that stands for itself is a module.
@@ -178,6 +185,7 @@ _HOMES: Final = {
     "AMD_GPU": "_devices",
     "APPLE_SILICON": "_devices",
     "ActionOutputs": "_outputs",
+    "AppHandle": "_app_handle",
     "AsyncFunctionTaskTemplate": "_task",
     "AsyncTask": "_task",
     "Backoff": "_retry",
@@ -225,6 +233,7 @@ _HOMES: Final = {
     "TriggeredPartition": "_trigger",
     "VersionParameters": "_cache",
     "__version__": "_version",
+    "app": "app",
     "artifacts": "artifacts",
     "build": "_build",
     "build_images": "_build",
@@ -258,6 +267,7 @@ _HOMES: Final = {
     "report": "report",
     "rerun": "_launch",
     "run": "_launch",
+    "serve": "_serve",
     "shutdown": "_init",
     "storage": "storage",
     "syncify": "syncify",
@@ -266,6 +276,7 @@ _HOMES: Final = {
     "types": "types",
     "version": "_version",
     "with_runcontext": "_launch",
+    "with_servecontext": "_serve",
 }
 
 

@@ -8,7 +8,8 @@ from typing import Final
 
 from millstream._nearest import unknown_name
 
-_NO_APPS: Final = "apps are not served; run the server beside the cluster and start runs from it"
+_NO_PROXY: Final = "an app asks nobody who they are; put a proxy before it"
+_NO_WEBHOOKS: Final = "write the routes with FastAPI, and serve them by `FastAPIAppEnvironment`"
 _NO_IMAGES: Final = "agents build environments from `Image` themselves; no other builder is called"
 _NO_TRAINING: Final = "no group of workers is started as one; start one task for each worker"
 _NO_SANDBOX: Final = "no restricted interpreter is there; write the code as a task"
@@ -20,8 +21,6 @@ _NO_CONTAINERS: Final = "no containers are started; run the program with `asynci
 #: Module -> name -> why it is not there. The empty module is `millstream` itself.
 ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
     "": {
-        "AppHandle": _NO_APPS,
-        "app": _NO_APPS,
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
         "connectors": _NO_CONNECTORS,
@@ -31,8 +30,11 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "prefetch": _NO_MODELS,
         "run_python_script": "put the script's code into a task, and run that",
         "sandbox": _NO_SANDBOX,
-        "serve": _NO_APPS,
-        "with_servecontext": _NO_APPS,
+    },
+    "app": {"ConnectorEnvironment": _NO_CONNECTORS},
+    "app.extras": {
+        "FastAPIPassthroughAuthMiddleware": _NO_PROXY,
+        "FlyteWebhookAppEnvironment": _NO_WEBHOOKS,
     },
     "extend": {
         "Architecture": _NO_IMAGES,
@@ -54,14 +56,13 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "serialize": _NO_PROTOBUF,
         "serialize_env": _NO_PROTOBUF,
         "shell": _NO_CONTAINERS,
-        "webhooks": _NO_APPS,
+        "webhooks": _NO_WEBHOOKS,
     },
     "models": {
         "CLUSTERED_WORKER_ENV": _NO_TRAINING,
         "is_clustered_worker_env": _NO_TRAINING,
     },
     "remote": {
-        "App": _NO_APPS,
         "Settings": "settings are in `millstream.toml`, and given to `init` and `with_runcontext`",
     },
     "types": {

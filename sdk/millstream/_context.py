@@ -177,6 +177,8 @@ class ActionContext(msgspec.Struct, kw_only=True):
     run_context: Mapping[str, str] = {}
     #: What earlier attempts left behind.
     kept: Mapping[str, Value] = {}
+    #: Apps of the project that were up when the attempt began, by name.
+    apps: Mapping[str, Value] = {}
     #: Content of what earlier attempts left behind, as far as it was brought before the start.
     brought: dict[str, bytes] = msgspec.field(default_factory=dict[str, bytes])
     #: Of the task's own code: `ctx().data`.

@@ -1,5 +1,7 @@
 """Registering tasks as versions that others call by name, and the triggers that start them.
 
+Apps among the environments are served, without waiting until they answer.
+
 `deploy(env)` takes the environment and all that it depends on. A version is the code that it
 was made of: deploying the same again changes nothing, and one version never means two things.
 """
@@ -8,17 +10,20 @@ import asyncio
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import msgspec
 
+from millstream._app_environment import AppEnvironment
 from millstream._bundle import Bundle
 from millstream._client import Client, new_command_id
 from millstream._deployed import pack_interface, record_of
 from millstream._environment import TaskEnvironment
 from millstream._init import Installation, installation
+from millstream._remote_app import App
 from millstream._remote_task import VERSION_CHARS
 from millstream._run_options import RunOptions
+from millstream._serve_remote import ServeOptions, serve_one
 from millstream._submit import Code, code_of
 from millstream._syncify import syncify
 from millstream._task import Task
@@ -37,6 +42,7 @@ from millstream_events.values import INLINE_BYTES_MAX, NO_NEEDS, Blob, Inline, V
 _AT_ONCE_MAX = 16
 
 Row = list[tuple[str, ...]]
+Deployable: TypeAlias = TaskEnvironment | AppEnvironment
 
 
 @dataclass
@@ -96,11 +102,40 @@ class DeployedTaskEnvironment:
         return [("environment", self.env.name), ("image", str(image or ""))]
 
 
+@dataclass
+class DeployedAppEnvironment:
+    """An app that was served by a deployment; it may be on its way still."""
+
+    env: AppEnvironment
+    #: None in a dry run.
+    deployed_app: App | None
+
+    def get_name(self) -> str:
+        """Return the app's name."""
+        return self.env.name
+
+    def summary_repr(self) -> str:
+        """Return the app in one line."""
+        return f"Deployed App[{self.env.name}] in environment {self.env.name}"
+
+    def env_repr(self) -> Row:
+        """Return what a table shows of the environment itself."""
+        return [("environment", self.env.name), ("image", str(self.env.image or ""))]
+
+    def table_repr(self) -> list[Row]:
+        """Return what a table shows of the app."""
+        app = self.deployed_app
+        shown = {} if app is None else app.to_dict()
+        keys = ("revision", "status", "endpoint")
+        row = [("type", "App"), ("name", self.env.name)]
+        return [[*row, *((key, str(shown.get(key) or "")) for key in keys)]]
+
+
 @dataclass(frozen=True)
 class Deployment:
     """What one call of `deploy` has made of one environment and all that it depends on."""
 
-    envs: dict[str, DeployedTaskEnvironment]
+    envs: dict[str, DeployedTaskEnvironment | DeployedAppEnvironment]
 
     def summary_repr(self) -> str:
         """Return the deployment in one line."""
@@ -116,20 +151,20 @@ class Deployment:
         return [env.env_repr() for env in self.envs.values()]
 
 
-def plan_deploy(*envs: TaskEnvironment) -> list[dict[str, TaskEnvironment]]:
+def plan_deploy(*envs: Deployable) -> list[dict[str, Deployable]]:
     """Return what is deployed together: each environment with all that it depends on.
 
     Raises:
         ValueError: Two environments have one name.
     """
-    plans: list[dict[str, TaskEnvironment]] = []
-    seen: dict[str, TaskEnvironment] = {}
+    plans: list[dict[str, Deployable]] = []
+    seen: dict[str, Deployable] = {}
     for env in envs:
         if env.name in seen:
             if seen[env.name] is not env:
                 raise _duplicate(env)
             continue
-        plan: dict[str, TaskEnvironment] = {}
+        plan: dict[str, Deployable] = {}
         _discover(plan, env)
         for name, found in plan.items():
             if seen.get(name, found) is not found:
@@ -139,7 +174,7 @@ def plan_deploy(*envs: TaskEnvironment) -> list[dict[str, TaskEnvironment]]:
     return plans
 
 
-def _discover(plan: dict[str, TaskEnvironment], env: TaskEnvironment) -> None:
+def _discover(plan: dict[str, Deployable], env: Deployable) -> None:
     """Add `env` and all that it depends on to the plan."""
     known = plan.get(env.name)
     if known is env:
@@ -148,11 +183,11 @@ def _discover(plan: dict[str, TaskEnvironment], env: TaskEnvironment) -> None:
         raise _duplicate(env)
     plan[env.name] = env
     for other in env.depends_on:
-        if isinstance(other, TaskEnvironment):
+        if isinstance(other, TaskEnvironment | AppEnvironment):
             _discover(plan, other)
 
 
-def _duplicate(env: TaskEnvironment) -> ValueError:
+def _duplicate(env: Deployable) -> ValueError:
     return ValueError(
         f"Duplicate environment name '{env.name}' found. Each TaskEnvironment must have a "
         f"unique name."
@@ -161,7 +196,7 @@ def _duplicate(env: TaskEnvironment) -> ValueError:
 
 @syncify
 async def deploy(
-    *envs: TaskEnvironment,
+    *envs: Deployable,
     dry_run: bool = False,
     version: str | None = None,
     interactive_mode: bool | None = None,
@@ -196,7 +231,7 @@ async def deploy(
         )
         dry_run = dry_run or dryrun
     for env in cast("tuple[object, ...]", envs):
-        if not isinstance(env, TaskEnvironment):
+        if not isinstance(env, TaskEnvironment | AppEnvironment):
             raise TypeError(f"deploy() takes environments, not {env!r}")
     plans = plan_deploy(*envs)
     place = installation()
@@ -211,7 +246,7 @@ async def _deploy_plan(
     place: Installation,
     client: Client | None,
     options: RunOptions,
-    plan: Mapping[str, TaskEnvironment],
+    plan: Mapping[str, Deployable],
     version: str | None,
 ) -> Deployment:
     room = asyncio.Semaphore(_AT_ONCE_MAX)
@@ -220,12 +255,29 @@ async def _deploy_plan(
         async with room:
             return await _deploy_task(place, client, options, task, version)
 
-    envs: dict[str, DeployedTaskEnvironment] = {}
+    envs: dict[str, DeployedTaskEnvironment | DeployedAppEnvironment] = {}
     for name, env in plan.items():
+        if isinstance(env, AppEnvironment):
+            envs[name] = await _deploy_app(place, client, options, env, version)
+            continue
         # Not a group: its errors would reach the caller wrapped up.
         entities = await asyncio.gather(*(one(task) for task in env.tasks.values()))
         envs[name] = DeployedTaskEnvironment(env, entities)
     return Deployment(envs)
+
+
+async def _deploy_app(
+    place: Installation,
+    client: Client | None,
+    options: RunOptions,
+    env: AppEnvironment,
+    version: str | None,
+) -> DeployedAppEnvironment:
+    if client is None:
+        return DeployedAppEnvironment(env, None)
+    run = RunOptions(copy_style=options.copy_style, version=version or "")
+    chosen = ServeOptions(interactive=options.interactive_mode, run=run)
+    return DeployedAppEnvironment(env, await serve_one(place, client, env, chosen))
 
 
 async def _deploy_task(

@@ -68,12 +68,8 @@ class Environment:
     ) -> None:
         if len(name) > NAME_CHARS_MAX:
             raise ValueError(f"an environment name has at most {NAME_CHARS_MAX} characters")
-        if _NAME.fullmatch(name) is None:
-            raise ValueError(
-                f"Environment name '{name}' must be in snake_case or kebab-case format: the "
-                f"environment name is made of lower-case letters and digits joined by single "
-                f"'-' or '_'"
-            )
+        self.name = name
+        self._validate_name()
         _check_kinds(
             {
                 "resources": (resources, (Resources,), "Resources"),
@@ -94,7 +90,7 @@ class Environment:
             }
         )
         self.name = name
-        self.depends_on = list(depends_on)
+        self.depends_on: list[Environment] = list(depends_on)
         self.pod_template = pod_template
         self.description = _cut(description)
         self.secrets = secrets
@@ -105,6 +101,14 @@ class Environment:
         self.include = _paths(include)
         self.service_account = service_account
         _declared.append(self)
+
+    def _validate_name(self) -> None:
+        if _NAME.fullmatch(self.name) is None:
+            raise ValueError(
+                f"Environment name '{self.name}' must be in snake_case or kebab-case format: the "
+                f"environment name is made of lower-case letters and digits joined by single "
+                f"'-' or '_'"
+            )
 
     def add_dependency(self, *env: "Environment") -> None:
         """Deploy these environments together with this one.

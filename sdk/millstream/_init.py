@@ -98,6 +98,14 @@ class Installation:
                 client = self._clients[mode] = await open_it()
             return client
 
+    async def has_cluster(self) -> bool:
+        """Say whether a cluster was chosen, is in use, or runs for the project directory."""
+        from millstream._cluster import find_cluster  # a composition root
+
+        if self.settings.where() is not None or self.opened("remote") is not None:
+            return True
+        return await find_cluster(self.project_dir) is not None
+
     async def _open_remote(self) -> Client:
         from millstream._cluster import ensure_cluster  # a composition root
         from millstream_events.connect import connect  # loads nats

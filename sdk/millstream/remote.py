@@ -9,6 +9,7 @@ from millstream._absent import refusal
 from millstream._artifact_selection import PartitionSchema
 from millstream._outputs import ActionOutputs
 from millstream._remote_action import Action
+from millstream._remote_app import App
 from millstream._remote_artifact import ArtifactGroup, ArtifactNotFoundError
 from millstream._remote_artifacts import Artifact
 from millstream._remote_condition import Condition
@@ -30,6 +31,7 @@ __all__ = [
     "ActionDetails",
     "ActionInputs",
     "ActionOutputs",
+    "App",
     "Artifact",
     "ArtifactGroup",
     "ArtifactNotFoundError",

@@ -406,7 +406,7 @@ def test_files_and_folders_are_uploaded_under_their_names(tmp_path: Path) -> Non
         millstream.remote.upload_dir(tmp_path / "empty")
 
 
-@pytest.mark.parametrize("name", ["Settings", "App"])
+@pytest.mark.parametrize("name", ["Settings"])
 def test_what_needs_accounts_or_apps_is_refused_with_another_way(name: str) -> None:
     with pytest.raises(AttributeError, match="of Flyte is not in Millstream: "):
         getattr(millstream.remote, name)

@@ -6,7 +6,8 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from millstream._deploy import Deployment, deploy
+from millstream._app_environment import AppEnvironment
+from millstream._deploy import Deployable, DeployedAppEnvironment, Deployment, deploy
 from millstream._environment import TaskEnvironment
 from millstream._init import init
 from millstream._views import Json, View
@@ -54,7 +55,7 @@ def deploy_file(
         domain: Instead of the configured one.
         common: Options of every command.
     """
-    chosen: list[TaskEnvironment]
+    chosen: list[Deployable]
     if recursive:
         chosen = _found_below(file, ignore_errors=ignore_load_errors)
         own_root = file.resolve()
@@ -73,11 +74,11 @@ def deploy_file(
     return DONE
 
 
-def _found_below(folder: Path, *, ignore_errors: bool) -> list[TaskEnvironment]:
+def _found_below(folder: Path, *, ignore_errors: bool) -> list[Deployable]:
     """Return the environments of all files in a folder and those below it."""
     if not folder.is_dir():
         raise UsageError(f"--recursive takes a folder, and {folder} is none")
-    found: dict[int, TaskEnvironment] = {}
+    found: dict[int, Deployable] = {}
     files = [path for path in sorted(folder.rglob("*.py")) if not _is_left_out(path, folder)]
     for path in files:
         try:
@@ -98,8 +99,12 @@ def _is_left_out(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") or part in ("__pycache__", "site-packages") for part in parts)
 
 
-def _chosen(module: ModuleType, name: str, *, every: bool) -> list[TaskEnvironment]:
-    found = {key: each for key, each in vars(module).items() if isinstance(each, TaskEnvironment)}
+def _chosen(module: ModuleType, name: str, *, every: bool) -> list[Deployable]:
+    found: dict[str, Deployable] = {
+        key: each
+        for key, each in vars(module).items()
+        if isinstance(each, TaskEnvironment | AppEnvironment)
+    }
     if every:
         return list({id(each): each for each in found.values()}.values())
     if not name:
@@ -116,10 +121,16 @@ def _chosen(module: ModuleType, name: str, *, every: bool) -> list[TaskEnvironme
 
 
 def rows_of(made: list[Deployment]) -> list[View]:
-    """Return one row for each task that was registered."""
+    """Return one row for each task that was registered, and for each app that is served."""
     rows: list[View] = []
     for deployment in made:
         for env in deployment.envs.values():
+            if isinstance(env, DeployedAppEnvironment):
+                app = env.deployed_app
+                revision = "" if app is None else str(app.revision)
+                row: View = {"environment": env.get_name(), "name": env.get_name()}
+                rows.append({**row, "version": revision, "triggers": []})
+                continue
             for entity in env.deployed_entities:
                 triggers: list[Json] = [each.name for each in entity.deployed_triggers]
                 rows.append(

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "rerun": "Run an earlier run again.",
     "resume": "Go on with a paused run.",
     "run": "Run a task of a file.",
+    "serve": "Serve a file's app.",
     "signal": "Answer what a task asks.",
     "start": "Run one part of an installation in the foreground.",
     "update": "Change something.",

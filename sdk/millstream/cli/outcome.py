@@ -41,6 +41,8 @@ _NUMBERS: Final[Mapping[str, int]] = {
     "not-reached": 1601,
     "store-in-use": 1602,
     "cluster-start": 1603,
+    "app-failed": 1700,
+    "app-not-active": 1701,
     "usage": 2000,
     "not-found": 2100,
     "user-code": 2200,

@@ -22,6 +22,7 @@ from millstream_events.errors import MillstreamError
 
 #: Plural, and what is meant by it.
 _NOUNS: Final = (
+    "app",
     "run",
     "action",
     "event",
@@ -41,8 +42,12 @@ _STORE_VERBS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
         ("secret", "Store a secret."),
         ("artifact", "Publish a file as an artifact."),
     ),
-    "update": (("queue", "Change or drain a queue."),),
-    "delete": (("queue", "Forget the settings of a queue."), ("secret", "Remove a secret.")),
+    "update": (("app", "Start or end an app."), ("queue", "Change or drain a queue.")),
+    "delete": (
+        ("app", "End and forget an app."),
+        ("queue", "Forget the settings of a queue."),
+        ("secret", "Remove a secret."),
+    ),
 }
 
 
@@ -75,6 +80,7 @@ def build() -> App:
     app.command("millstream.cli.audit:audit", name="audit", help=COMMANDS["audit"])
     app.command("millstream.cli.doctor:doctor", name="doctor", help=COMMANDS["doctor"])
     app.command("millstream.cli.get_place:whoami", name="whoami", help=COMMANDS["whoami"])
+    app.command("millstream.cli.serve:serve_file", name="serve", help=COMMANDS["serve"])
     app.command(_getting())
     for verb, nouns in _STORE_VERBS.items():
         turn = App(name=verb, help=COMMANDS[verb])
@@ -136,6 +142,7 @@ def _getting() -> App:
         name=_names("condition"),
         help="Show condition.",
     )
+    get.command("millstream.cli.app:get_app", name=_names("app"), help="Show apps.")
     get.command("millstream.cli.queue:get_queue", name=_names("queue"), help="Show queue.")
     for noun, what in (
         ("project", "Show projects."),
