@@ -178,7 +178,7 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     root = ActionState(
         ROOT_ID,
         0,
-        "task",
+        event.kind or "task",
         event.task,
         event.inputs,
         policy=event.policy,
@@ -268,6 +268,9 @@ def _add_action(run: RunState, ordinal: int, action: ActionState) -> bool:
     # An abort is a barrier for what is below it too; what a step has done is still recorded.
     if parent.state == State.ABORTING and not action.terminal:
         return False
+    # Nodes are the leader's own requests, made while it walks their plan.
+    if action.node > 0 and parent.state != State.WALKING:
+        return False
     run.actions.append(action)
     run.ordinals[action.id] = ordinal
     parent.children.append(ordinal)
@@ -299,6 +302,7 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
             requested_ns=place.ts_ns,
             ready_ns=place.ts_ns,
             last_rev=place.rev,
+            node=event.node,
         ),
     )
 

@@ -13,6 +13,9 @@ import msgspec
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.deployed import DeployedTask, DeployedTrigger, Firing
+from millstream_events.facts import Fact as _Fact
+from millstream_events.facts import GraphStarted as GraphStarted
+from millstream_events.facts import GraphSucceeded as GraphSucceeded
 from millstream_events.values import ErrorRecord, Origin, Policy, TaskRef, Usage, Value
 
 #: A frame never holds more: a larger tick makes several frames of the same run.
@@ -20,19 +23,6 @@ FRAME_EVENTS_MAX: Final = 512
 FRAME_BYTES_MAX: Final = 256 * 1024
 FRAME_FORMAT: Final = 1
 CHAIN_START: Final = bytes(16)
-
-
-class _Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
-    """Fields that every event begins with."""
-
-    #: Ordinal of the action inside its run; 0 is the root, also for events of the run itself.
-    action: int
-    #: 1-based attempt, or 0 when the event is not about one.
-    attempt: int = 0
-    #: Revision of the run that caused this event; 0: something outside did.
-    cause: int = 0
-    #: Id of the command or report behind it, or empty.
-    source: bytes = b""
 
 
 class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
@@ -64,6 +54,8 @@ class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
     settings: tuple[tuple[str, str], ...] = ()
     #: A trigger started it; moves the trigger's clock in the same event, so none fires twice.
     fired: Firing | None = None
+    #: Of the root, one of `ACTION_KINDS`; empty: a task.
+    kind: str = ""
 
 
 class RunPaused(_Fact, frozen=True, array_like=True, tag=2):
@@ -124,6 +116,8 @@ class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):
     cache_key: bytes = b""
     #: One of `values.CACHE_MODES`.
     cache_mode: int = 0
+    #: 1-based number of the parent's plan's node that it is; 0: an attempt called it.
+    node: int = 0
 
 
 class ActionHeld(_Fact, frozen=True, array_like=True, tag=11):
@@ -472,7 +466,7 @@ ActionEvent: TypeAlias = (
     | AttemptEvicted | RetryScheduled | ActionFinished | ActionAbortRequested | TraceRecorded
     | ConditionOpened | ConditionSignalled | TimerSet | TimerFired | GroupOpened | GroupClosed
     | DivergenceDetected | ChildRunLinked | ChildRunFinished | StreamItem | AttemptReturned
-    | CacheReserved
+    | CacheReserved | GraphStarted | GraphSucceeded
 )  # fmt: skip
 ShardEvent: TypeAlias = (
     LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained | RunArchived

@@ -124,6 +124,8 @@ class ActionState(msgspec.Struct, array_like=True):
     streamed: int = 0
     #: What its attempts left behind: their reports, and the last checkpoint.
     kept: dict[str, Value] = {}
+    #: 1-based number of the parent's plan's node that it is; 0: an attempt called it.
+    node: int = 0
 
     @property
     def terminal(self) -> bool:

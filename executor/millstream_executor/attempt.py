@@ -20,8 +20,13 @@ from millstream._call import check_inline_bytes, settle
 from millstream._context import ActionContext, Controller, current
 from millstream._failures import record_of
 from millstream._logger import dress_root_logger
+from millstream._plan_inputs import put_together
 from millstream._values_sink import Sink, finish
+from millstream.errors import RuntimeDataValidationError
+from millstream_events.compose import PartError
 from millstream_events.errors import MillstreamError
+from millstream_events.ids import action_name
+from millstream_events.plans import Part, parts_of
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
     DEFAULT_POLICY,
@@ -66,8 +71,8 @@ class RunnableTask(Protocol):
     """What a loaded task must have (`millstream._task.Task`)."""
 
     @property
-    def func(self) -> Callable[..., Any]:
-        """The user's function."""
+    def body(self) -> Callable[..., Any]:
+        """What an attempt runs: the user's function."""
         ...
 
     @property
@@ -194,7 +199,7 @@ class Attempt:
                     # time would never be up: one turn writes the news, the next one sends it.
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
-                value = await task.func(*args, **kwargs)
+                value = await task.body(*args, **kwargs)
             else:
                 value = await self._in_thread(task, args, kwargs)
         finally:
@@ -222,6 +227,8 @@ class Attempt:
             codec = self._work.inputs.codec
             try:
                 content = await self.context.controller.fetch(self._work.inputs)
+                if (part := parts_of(self._work.inputs)) is not None:
+                    codec, content = await self._composed(part)
             except MillstreamError as exc:
                 raise _Failed(_unfetched(exc)) from exc
         try:
@@ -232,13 +239,30 @@ class Attempt:
             message = f"inputs cannot be read: {error.message}"
             raise _Failed(msgspec.structs.replace(error, message=message, retryable=False)) from exc
 
+    async def _composed(self, part: Part) -> tuple[str, bytes]:
+        """Put a node's inputs together, from results that its journal brings and from blobs."""
+        controller = self.context.controller
+
+        def output_of(action: bytes) -> Value | None:
+            entry = controller.recorded(action)
+            if entry is None:
+                raise PartError(f"the result of {action_name(action)} has not come along")
+            return entry.output
+
+        try:
+            return await put_together(part, output_of, controller.fetch)
+        except (PartError, RuntimeDataValidationError) as exc:
+            error = _record(exc)
+            message = f"inputs cannot be put together: {error.message}"
+            raise _Failed(msgspec.structs.replace(error, message=message, retryable=False)) from exc
+
     async def _in_thread(
         self, task: RunnableTask, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         def body() -> tuple[Any, BaseException | None]:
             began = time.thread_time_ns()
             try:
-                return task.func(*args, **kwargs), None
+                return task.body(*args, **kwargs), None
             except BaseException as exc:  # noqa: BLE001 - also SystemExit; raised again below
                 return None, exc
             finally:

@@ -5,15 +5,17 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from millstream_events.phases import State
+from millstream_events.plans import KIND_GRAPH
 from millstream_events.reports import CHECKPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Needs, Value
 from millstream_scheduler.assign import assign, bundle_of
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
+from millstream_scheduler.graphs import start_graph
 from millstream_scheduler.placement import Seat, choose, matches
 from millstream_scheduler.queues import queue_name
-from millstream_scheduler.requests import journal
+from millstream_scheduler.requests import brought_along, journal
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.turn import Turn
 
@@ -102,7 +104,10 @@ def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
         if limit is not None:
             turn.book.aside.setdefault(limit, []).append(ready)
             continue
-        _dispatch(turn, run, ready.ordinal, offers, group.key.wanted.needs)
+        if run.actions[ready.ordinal].kind == KIND_GRAPH:
+            start_graph(turn, run, ready.ordinal)
+        else:
+            _dispatch(turn, run, ready.ordinal, offers, group.key.wanted.needs)
         return True
     return False
 
@@ -129,7 +134,7 @@ def _dispatch(
     if not ordinal:
         turn.book.queues.note_run(run)
     seat.used += 1
-    work = work_of(run, ordinal, action, turn.book.steps_before(run, action.id))
+    work = work_of(run, ordinal, action, brought_along(turn, run, ordinal))
     if action.rules.idempotent:
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.
     else:
@@ -152,7 +157,7 @@ def work_of(
         run: The run.
         ordinal: Its action.
         action: The same.
-        steps: What the action recorded in the runs that this one recovers.
+        steps: As `requests.brought_along` gives them.
     """
     known = action.children or steps
     entries, following = journal(run, ordinal, 0, steps) if known else ((), 0)

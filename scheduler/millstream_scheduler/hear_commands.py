@@ -31,6 +31,7 @@ from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.caching import in_force, look_up, resume
 from millstream_scheduler.conditions import signal
+from millstream_scheduler.graphs import graph_flaw
 from millstream_scheduler.hear_deploys import DEPLOYS, hear_deploy
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
@@ -117,6 +118,9 @@ def _submit(
         wait_ms = BUSY_RETRY_MS if missing.code == "busy" else 0
         _refuse(turn, client, command, missing.code, missing.reason, wait_ms)
         return
+    if flaw := graph_flaw(command.kind or "task", command.inputs):
+        _refuse(turn, client, command, "invalid", flaw)
+        return
     queue = "" if command.policy is None else command.policy.queue
     if turn.book.queues.settings.get(queue, QueueSettings()).draining:
         text = f"queue {queue!r} is being drained: it takes no new runs"
@@ -158,6 +162,7 @@ def _created(
         cache_key=cache_key,
         context=command.context,
         settings=command.settings,
+        kind=command.kind,
     )
 
 

@@ -25,6 +25,7 @@ from millstream_events.state import RunState
 from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.caching import in_force, look_up
+from millstream_scheduler.graphs import graph_flaw, results_taken
 from millstream_scheduler.lookups import look_up_deployed
 from millstream_scheduler.outcomes import abort_action, release_to_parent
 from millstream_scheduler.queues import FULL_RETRY_MS, queue_name
@@ -101,6 +102,9 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         text = f"run {run.id} has {limit} actions, the most that one run may have"
         refusal = Refuse(run.id, request.token, request.id, "too-many-children", text)
         turn.order_now(agent, refusal)
+        return
+    if flaw := graph_flaw(request.kind, request.inputs):
+        turn.order_now(agent, Refuse(run.id, request.token, request.id, "invalid", flaw))
         return
     if (full := _full(turn, run, request)) is not None:
         turn.order_now(agent, full)
@@ -268,9 +272,18 @@ def ask_journal(turn: Turn, agent: str, request: AskJournal) -> None:
     if found is None:
         return
     run, ordinal = found
-    steps = turn.book.steps_before(run, run.actions[ordinal].id)
-    entries, following = journal(run, ordinal, request.start, steps)
+    entries, following = journal(run, ordinal, request.start, brought_along(turn, run, ordinal))
     turn.order_durable(agent, JournalPage(request.token, entries, following))
+
+
+def brought_along(turn: Turn, run: RunState, ordinal: int) -> tuple[JournalEntry, ...]:
+    """Return what stands in front of an action's journal: outcomes that it did not ask for.
+
+    The results that a node's inputs are made of, and the steps that the action recorded in the
+    runs that this one recovers.
+    """
+    action = run.actions[ordinal]
+    return (*results_taken(run, action), *turn.book.steps_before(run, action.id))
 
 
 def journal(
@@ -282,7 +295,7 @@ def journal(
         run: The run.
         ordinal: Its action.
         start: Number of the entry to begin with: first come `steps`, then the children.
-        steps: What the action recorded in the runs that this one recovers.
+        steps: As `brought_along` gives them.
 
     Returns:
         At most `JOURNAL_BYTES_MAX` of entries, and where the next page begins (0: nowhere).

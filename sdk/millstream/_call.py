@@ -30,6 +30,7 @@ from millstream._values_sink import Sink, finish
 from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
 from millstream_events.ids import ActionId, Digest, child_id, show_action
 from millstream_events.phases import SUCCESS_PHASES
+from millstream_events.plans import CODEC_PLAN, KIND_GRAPH
 from millstream_events.reports import JournalEntry
 from millstream_events.values import (
     INLINE_BYTES_MAX,
@@ -116,6 +117,16 @@ class Request(NamedTuple):
     cache_mode: int
     #: Holds what must be done before the inputs leave, such as the upload of a file.
     sink: Sink
+    #: The plan that is called; None: a task is.
+    graph: "Graph | None" = None
+
+
+class Graph(Protocol):
+    """A plan that is called."""
+
+    async def bound(self, context: ActionContext, request: Request) -> bytes:
+        """Return the plan with the inputs of `request`, all that it refers to being stored."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -231,13 +242,17 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
             return await collect(context, recorded)
         k += AGAIN
     await finish(request.sink, context.controller)
-    request = await _with_plan(context, request)
+    request = await with_environment(context, request)
+    kind, content, codec = "task", request.content, request.codec
+    if request.graph is not None:
+        kind, codec = KIND_GRAPH, CODEC_PLAN
+        content = await request.graph.bound(context, request)
     call = Call(
         id=id_,
-        kind="task",
-        task=await _with_code(context, request),
-        content=request.content,
-        codec=request.codec,
+        kind=kind,
+        task=await with_code(context, request.callee, request.task),
+        content=content,
+        codec=codec,
         inputs_hash=request.inputs_hash,
         group=request.group,
         k=k,
@@ -264,21 +279,20 @@ def _taken_back(entry: JournalEntry) -> bool:
     )
 
 
-async def _with_code(context: ActionContext, request: Request) -> TaskRef:
+async def with_code(context: ActionContext, task: CalledTask, ref: TaskRef) -> TaskRef:
     """Return how a worker finds the task: by name, or by a pickle of it in the blob store.
 
     A task of a notebook, or one declared inside a function, has no name that leads to it.
     """
-    task = request.callee
     if task.by_name:
-        return _deployed_like(context, request.task)
+        return _deployed_like(context, ref)
     storing = _stored_code.get(task)
     if storing is None or storing.get_loop() is not context.loop or _failed(storing):
         storing = context.loop.create_task(_store_code(context, task))
         _stored_code[task] = storing
     # Shielded: other calls of the same task wait for it too.
     pickled = await asyncio.shield(storing)
-    ref = msgspec.structs.replace(request.task, module="", pickled=pickled)
+    ref = msgspec.structs.replace(ref, module="", pickled=pickled)
     return _deployed_like(context, ref)
 
 
@@ -293,19 +307,34 @@ def with_image(request: Request, plan: Plan | None) -> Request:
     """Return the call with the environment that it is to run in."""
     if plan is None:
         return request
-    needs = msgspec.structs.replace(request.policy.needs or NO_NEEDS, image=plan.digest)
-    return request._replace(policy=msgspec.structs.replace(request.policy, needs=needs))
+    return request._replace(policy=policy_in(request.policy, plan))
 
 
-async def _with_plan(context: ActionContext, request: Request) -> Request:
+def policy_in(policy: Policy, plan: Plan | None) -> Policy:
+    """Return the policy of a call that is to run in the environment of `plan`; None: anywhere."""
+    if plan is None:
+        return policy
+    needs = msgspec.structs.replace(policy.needs or NO_NEEDS, image=plan.digest)
+    return msgspec.structs.replace(policy, needs=needs)
+
+
+async def with_environment(context: ActionContext, request: Request) -> Request:
     """Return the call with its environment, whose plan is in the blob store by then."""
+    if request.graph is not None:
+        return request  # It runs nowhere itself.
+    policy = await stored_environment(context, request.callee, request.policy)
+    return request if policy is request.policy else request._replace(policy=policy)
+
+
+async def stored_environment(context: ActionContext, task: CalledTask, policy: Policy) -> Policy:
+    """Return `policy` with the task's environment, whose plan is in the blob store by then."""
     if context.mode != "remote":
-        return request
-    plan = request.callee.image_plan()
+        return policy
+    plan = task.image_plan()
     if plan is not None and plan.content and plan.digest not in _stored_plans:
         await context.controller.store(plan.content, "plan")
         _stored_plans.add(plan.digest)
-    return with_image(request, plan)
+    return policy_in(policy, plan)
 
 
 async def _store_code(context: ActionContext, task: CalledTask) -> Digest:

@@ -24,6 +24,7 @@ from log_builder import (  # noqa: E402 -- found by the line above only
     OTHER,
     OUTPUT,
     RUN,
+    TASK,
     LogBuilder,
     again,
     asked,
@@ -54,14 +55,26 @@ from millstream_events.deployed import (  # noqa: E402
     trigger_key,
 )
 from millstream_events.fold import fold_entry  # noqa: E402
+from millstream_events.plans import (  # noqa: E402
+    Callee,
+    Fields,
+    Given,
+    Node,
+    Output,
+    Plan,
+    PlanCall,
+    Raw,
+    plan_value,
+)
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
-from millstream_events.values import Blob, DeployedAs, Origin, TaskRef  # noqa: E402
+from millstream_events.values import Blob, DeployedAs, Inline, Origin, TaskRef  # noqa: E402
 
 THIRD = "lo00-00000003-00000003"
 ARCHIVED = "lo00-00000004-00000004"
 FIRED = "lo00-00000005-00000005"
+WALKED = "lo00-00000006-00000006"
 
 
 def write_log() -> list[LogEntry]:
@@ -74,6 +87,7 @@ def write_log() -> list[LogEntry]:
     _still_open(log)
     _archived(log)
     _deployed(log)
+    _walked(log)
     return log.entries
 
 
@@ -192,6 +206,24 @@ def _deployed(log: LogBuilder) -> None:
         ],
     )
     log.runs([created(run=FIRED, fired=Firing(key, 90))], key=FIRED)
+
+
+def _walked(log: LogBuilder) -> None:
+    part = Fields(("n", "m"), (Given(("n",)), Output(0, (1,))))
+    plan = Plan(
+        1,
+        (Callee(TASK, retrying(), (b"env.child", b"v1"), 0, ("m",)), Callee(TaskRef("result"))),
+        (Node(0, Fields(("n",), (Raw(b"\x07"),)), "g"), Node(0, part, after=(0,))),
+        Output(1),
+        collector=1,
+    )
+    inputs = plan_value(PlanCall(plan, Inline("msgpack", b"\x81\xa1n\x07")))
+    log.runs(
+        [created(run=WALKED, kind="graph", inputs=inputs), m.GraphStarted(0), asked(1, node=1)],
+        [sent(1), won(1, output=Inline("msgpack", b"\x92\x01\x02")), asked(2, node=2)],
+        [sent(2), won(2), m.GraphSucceeded(0, output=OUTPUT), over()],
+        key=WALKED,
+    )
 
 
 def replayed(entries: list[LogEntry]) -> ShardState:
