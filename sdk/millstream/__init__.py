@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from millstream._logger import logger, system_logger
     from millstream._map import map  # noqa: A004 - Flyte's name
     from millstream._outputs import ActionOutputs
+    from millstream._plan import Plan
     from millstream._pod import PodTemplate
     from millstream._pool import Pool
     from millstream._resources import Resources
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from millstream._reuse import ReusePolicy
     from millstream._run import Run
     from millstream._secret import Secret, SecretRequest
+    from millstream._static_task import plan
     from millstream._stream import StreamTask
     from millstream._task import AsyncFunctionTaskTemplate, AsyncTask, SyncTask, Task, TaskTemplate
     from millstream._trace import trace
@@ -107,6 +109,7 @@ __all__ = [
     "Neuron",
     "NotYetSupportedError",
     "OnArtifact",
+    "Plan",
     "PodTemplate",
     "Pool",
     "Resources",
@@ -157,6 +160,7 @@ __all__ = [
     "models",
     "new_condition",
     "notify",
+    "plan",
     "remote",
     "report",
     "rerun",
@@ -201,6 +205,7 @@ _HOMES: Final = {
     "Neuron": "_devices",
     "NotYetSupportedError": "_unsupported",
     "OnArtifact": "_trigger",
+    "Plan": "_plan",
     "PodTemplate": "_pod",
     "Pool": "_pool",
     "Resources": "_resources",
@@ -251,6 +256,7 @@ _HOMES: Final = {
     "models": "models",
     "new_condition": "_condition",
     "notify": "notify",
+    "plan": "_static_task",
     "remote": "remote",
     "report": "report",
     "rerun": "_launch",

@@ -17,7 +17,9 @@ from typing import Any, Final, Literal, NamedTuple, ParamSpec, TypeAlias, TypeVa
 
 from millstream import _call
 from millstream._context import OPEN_CALLS_MAX, ActionContext, current
-from millstream._group import enter_group
+from millstream._errors_plans import PlanError
+from millstream._group import enter_group, group
+from millstream._planning import planning
 from millstream._syncify import background
 from millstream._task import Task
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -116,12 +118,14 @@ class Mapper:
             ValueError: `concurrency` < 0.
         """
         context = current.get()
-        if context is not None and _call.in_event_loop():
+        if context is not None and planning.get() is None and _call.in_event_loop():
             raise SyncTaskCallInAsyncContextError(
                 "`map(...)` was called from async code, where it would block the event loop; "
                 "write `async for result in map.aio(...)`"
             )
         plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        if planning.get() is not None:
+            return _traced(plan)
         if context is None:
             return _plain(plan)
         return _in_thread(context, plan)
@@ -172,7 +176,8 @@ class Mapper:
         return_exceptions: bool = True,
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
-        return _aiter(_plan(task, iterables, group_name, concurrency, return_exceptions))
+        plan = _plan(task, iterables, group_name, concurrency, return_exceptions)
+        return _traced_aiter(plan) if planning.get() is not None else _aiter(plan)
 
 
 def _plan(
@@ -227,6 +232,27 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
             f"parameters before {open_[0]!r} by position"
         )
     return task, mapped
+
+
+def _traced(plan: _Plan) -> Iterator[Any]:
+    """Make every call a node of the plan that is being traced; a failure fails the plan.
+
+    Raises:
+        PlanError: A concurrency was asked for.
+    """
+    if plan.running_max < OPEN_CALLS_MAX:
+        raise PlanError(
+            f"map({plan.task.name}, ..., concurrency={plan.running_max}) is in a plan, which "
+            f"requests a node as soon as it can run; bound it by max_action_concurrency or a queue"
+        )
+    with group(plan.group):
+        found = [plan.task(*args, **kwargs) for args, kwargs in plan.calls]
+    return iter(found)
+
+
+async def _traced_aiter(plan: _Plan) -> AsyncIterator[Any]:
+    for found in _traced(plan):
+        yield await found if inspect.iscoroutine(found) else found
 
 
 def _plain(plan: _Plan) -> Iterator[Any]:

@@ -50,16 +50,21 @@ class PlanNode(NamedTuple):
 class Plan:
     """A graph of task calls: traced from a function, checked, and not run yet.
 
-    `millstream.run(plan, ...)` runs it; `print(plan)` draws it as text.
+    `millstream.run(plan, ...)` runs it, `plan(...)` calls it from a task, and `print(plan)` draws
+    it as text. Inputs are given by name.
     """
 
     def __init__(self, task: Task[..., Any], traced: Traced, given: Mapping[str, object]) -> None:
-        #: The task whose function was traced.
+        #: What is run: the task whose function was traced, as a static one.
         self.task = task
         self.traced = traced
         #: Values of the parameters that were fixed when the plan was made.
         self.given = dict(given)
         self.name = task.name
+
+    def __call__(self, **inputs: Any) -> Any:
+        """Call the plan from a task, as the task that it was made of is called."""
+        return self.task(**inputs)
 
     @property
     def inputs(self) -> dict[str, Any]:

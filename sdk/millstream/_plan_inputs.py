@@ -26,6 +26,8 @@ async def put_together(
     part: Part,
     output_of: Callable[[bytes], Value | None],
     fetch: Callable[[Value], Awaitable[bytes]],
+    *,
+    converts: bool = True,
 ) -> tuple[str, bytes]:
     """Return codec and bytes of bound parts.
 
@@ -33,6 +35,7 @@ async def put_together(
         part: The parts.
         output_of: Gives the output of an action of the run by its id.
         fetch: Gives the content of a value, wherever it lies.
+        converts: False: values stay as they were given. Converting loads classes of the user's.
 
     Raises:
         PartError: A value has no such element.
@@ -46,6 +49,8 @@ async def put_together(
             brought[value] = await fetch(value)
 
     def fetched(leaf: Part) -> tuple[str, bytes]:
+        if isinstance(leaf, Converted) and not converts:
+            return splice(leaf.part, fetched)
         if isinstance(leaf, Converted):
             return _converted(leaf, *splice(leaf.part, fetched))
         value = _value_of(leaf, output_of)
@@ -76,7 +81,11 @@ def _converted(part: Converted, codec: str, content: bytes) -> tuple[str, bytes]
 
 
 async def inputs_of(
-    run: RunState, action: ActionState, fetch: Callable[[Value], Awaitable[bytes]]
+    run: RunState,
+    action: ActionState,
+    fetch: Callable[[Value], Awaitable[bytes]],
+    *,
+    converts: bool = True,
 ) -> Inline | None:
     """Return the inputs of an action as its task takes them; None: it has none.
 
@@ -93,6 +102,6 @@ async def inputs_of(
         def output_of(id_: bytes) -> Value | None:
             return run.actions[run.ordinals[id_]].output
 
-        codec, content = await put_together(part, output_of, fetch)
+        codec, content = await put_together(part, output_of, fetch, converts=converts)
         return Inline(codec, content)
     return None if value is None else Inline(value.codec, await fetch(value))

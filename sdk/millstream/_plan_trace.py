@@ -4,16 +4,22 @@ Whatever else the code does is done now, once: only calls of tasks become nodes.
 """
 
 import asyncio
+import contextlib
 import inspect
 import itertools
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, Final, NamedTuple, TypeVar, Union, cast, get_args, get_origin
 
 from millstream import _pickling, _values
 from millstream._cache import hash_of_inputs
-from millstream._errors_plans import PlanError, PlanTooLargeError, PlanTypeError
+from millstream._errors_plans import (
+    PlanCycleError,
+    PlanError,
+    PlanTooLargeError,
+    PlanTypeError,
+)
 from millstream._placeholder import (
     Origin,
     Placeholder,
@@ -79,7 +85,8 @@ class Tracer:
         self.group = ""
         self.sink = Sink()
         self.nodes: list[TracedNode] = []
-        self._depth = 0
+        #: Static tasks that the current code is inside of.
+        self._above: list[str] = []
 
     def call(self, task: Task[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Add a node for a call of a task and return what stands for its result.
@@ -94,6 +101,8 @@ class Tracer:
                 f"{self.name} makes more than {NODES_MAX} calls, the most that a plan may have"
             )
         if task.is_static:
+            fixed: Any = getattr(task, "fixed", None)
+            kwargs = kwargs if fixed is None else {**fixed.given, **kwargs}
             return self._inline(task, inspect.unwrap(task.func), args, kwargs)
         place = place_of_caller()
         bound = task.interface.bind(args, kwargs)
@@ -212,18 +221,25 @@ class Tracer:
         if task.interface.is_async:
             work = self._inline_async(function(*given, **named), hint, task.name)
             return work if _in_loop() else _on_a_loop(work)
-        with _Deeper(self, task.name):
+        with self._inside(task.name):
             return self._passed(function(*given, **named), hint, f"the result of {task.name}")
 
     async def _inline_async(self, body: Coroutine[Any, Any, Any], hint: object, name: str) -> Any:
-        with _Deeper(self, name):
+        with self._inside(name):
             return self._passed(await body, hint, f"the result of {name}")
 
-    def deeper(self, name: str, by: int) -> None:
-        """Count static tasks inside one another."""
-        self._depth += by
-        if self._depth > _DEPTH_MAX:
-            raise PlanError(f"static tasks call one another more than {_DEPTH_MAX} deep: {name}")
+    @contextlib.contextmanager
+    def _inside(self, name: str) -> Generator[None]:
+        self._above.append(name)
+        try:
+            if len(self._above) > _DEPTH_MAX:
+                circle = " -> ".join(self._above[self._above.index(name) :][:5])
+                raise PlanCycleError(
+                    f"static tasks call one another more than {_DEPTH_MAX} deep: {circle} ..."
+                )
+            yield
+        finally:
+            self._above.pop()
 
     def _passed(self, value: object, hint: object, where: str) -> object:
         """Return a value as the other side of a call sees it."""
@@ -239,18 +255,6 @@ class Tracer:
             return None
         codec, content = _values.encode(value, hint, where=where, sink=self.sink)
         return _values.decode(codec, content, hint, where=where)
-
-
-class _Deeper:
-    def __init__(self, tracer: Tracer, name: str) -> None:
-        self._tracer = tracer
-        self._name = name
-
-    def __enter__(self) -> None:
-        self._tracer.deeper(self._name, 1)
-
-    def __exit__(self, *_: object) -> None:
-        self._tracer.deeper(self._name, -1)
 
 
 def trace(

@@ -11,6 +11,7 @@ from millstream._failures import exception_of
 from millstream._html import action_html, mimebundle
 from millstream._known import known_task
 from millstream._outputs import ActionOutputs, decoded, outputs_of
+from millstream._plan_inputs import inputs_of
 from millstream._reader import RunHistory, follow_run, read_run
 from millstream._remote_find import find_action, history_of
 from millstream._remote_phases import transitions_of
@@ -119,7 +120,7 @@ class ActionDetails(Shown):
     @property
     def task_name(self) -> str | None:
         """Name of its task; None for a trace, a timer or a condition."""
-        return self._state.task.name if self._state.kind == "task" else None
+        return self._state.task.name if self._state.kind in ("task", "graph") else None
 
     @property
     def task_ref(self) -> TaskRef:
@@ -245,7 +246,7 @@ class ActionDetails(Shown):
 
     async def inputs(self) -> ActionInputs:
         """Return the inputs by name."""
-        content = await self._content(self._state.inputs)
+        content = await inputs_of(self._run, self._state, self._client.content_of)
         if content is None:
             return ActionInputs()
         task = self._task
@@ -273,7 +274,7 @@ class ActionDetails(Shown):
 
     async def input_literals(self) -> dict[str, Any]:
         """Return the inputs by name, without the classes that they were declared with."""
-        content = await self._content(self._state.inputs)
+        content = await inputs_of(self._run, self._state, self._client.content_of)
         if content is None:
             return {}
         plain = _values.read(content.codec, content.content, "inputs")

@@ -113,7 +113,7 @@ class StaticTask(Task[P, R]):
         """
         if self.fixed is not None and not given:
             return self.fixed
-        return plan_of(self, given) if given else self._traced
+        return _plan_for(self, given) if given else self._traced
 
     @functools.cached_property
     def _traced(self) -> Plan:
@@ -163,12 +163,33 @@ class StaticSyncTask(StaticTask[P, R], SyncTask[P, R]):
         return cast("R", _call.decode_outcome(self, result))
 
 
-def planned(plan: Plan) -> StaticTask[..., Any]:
-    """Return a task that runs a plan."""
-    task = plan.task
-    if isinstance(task, StaticTask) and not plan.given:
-        return task
-    kind = StaticAsyncTask if task.interface.is_async else StaticSyncTask
-    made: StaticTask[..., Any] = kind(task.func, task.environment, task.settings, docs=task.docs)
-    made.fixed = plan
+def plan(task: Task[..., Any], /, **given: Any) -> Plan:
+    """Return the plan of a task, static or not: its function is run once, and calls nothing.
+
+    Args:
+        task: What is traced.
+        given: Values of parameters, fixed in the plan, so that the code may look at them; the
+            others are inputs of the plan.
+
+    Raises:
+        StaticControlFlowError: The code asks for a value that is there only when the plan is
+            walked; the text names the line.
+        PlanTypeError, PlanInputError, PlanTooLargeError, PlanCycleError: as they say.
+        RuntimeDataValidationError: A constant does not fit its parameter.
+    """
+    if isinstance(task, StaticTask):
+        return task.plan(**given)
+    return _plan_for(task, given)
+
+
+def _plan_for(task: Task[..., Any], given: Mapping[str, Any]) -> Plan:
+    """Return a plan, and make its task one that runs it."""
+    made = plan_of(task, given)
+    if not isinstance(task, StaticTask) or given:
+        kind = StaticAsyncTask if task.interface.is_async else StaticSyncTask
+        static: StaticTask[..., Any] = kind(
+            task.func, task.environment, task.settings, docs=task.docs
+        )
+        static.fixed = made
+        made.task = static
     return made
