@@ -106,7 +106,7 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     if flaw := graph_flaw(request.kind, request.inputs):
         turn.order_now(agent, Refuse(run.id, request.token, request.id, "invalid", flaw))
         return
-    if (full := _full(turn, run, request)) is not None:
+    if (full := _full(turn, run, caller_ordinal, request)) is not None:
         turn.order_now(agent, full)
         return
     ordinal = len(run.actions)
@@ -139,10 +139,16 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         look_up(turn, run, ordinal)
 
 
-def _full(turn: Turn, run: RunState, request: StartAction) -> Refuse | None:
-    """Return the refusal of a call whose queue is full; the sender calls again, for ever."""
+def _full(turn: Turn, run: RunState, caller_ordinal: int, request: StartAction) -> Refuse | None:
+    """Return the refusal of a call whose queue is full; the sender calls again, for ever.
+
+    The first call of an action of the same queue is taken all the same: until it waits for that
+    child it may hold the very place which the queue needs to become less full.
+    """
     own = "" if request.policy is None else request.policy.queue
     name = own or queue_name(run, 0)
+    if name == queue_name(run, caller_ordinal) and turn.book.counts(run.actions[caller_ordinal]):
+        return None
     reason = turn.book.full(name)
     if not reason:
         return None

@@ -103,7 +103,7 @@ def mermaid_of(plan: Drawn) -> str:
 
 
 def _quoted(text: str) -> str:
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("#", "&#35;")
+    return text.replace(chr(34), "#quot;")
 
 
 def svg_of(plan: Drawn) -> str:

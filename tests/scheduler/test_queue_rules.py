@@ -119,6 +119,16 @@ def test_a_full_queue_refuses_calls_for_a_while_and_runs() -> None:
     assert run_id(1) not in shard.book.state.runs
 
 
+def test_a_full_queue_takes_the_first_call_of_an_action_whose_place_it_needs() -> None:
+    shard = shard_with(QueueSettings(action_concurrency=1, depth=1))
+    (root,) = submit(shard, 0)
+    assert not submit(shard, 1)  # It waits for the place of the first run's root.
+    effects = shard.tick(child(root, 0), child(root, 1))
+    refusals = [order for order in effects.agents_now["a"] if isinstance(order, Refuse)]
+    assert [refusal.id for refusal in refusals] == [b"child-0001"]
+    assert len(works(effects.agents_now["a"])) == 1
+
+
 def test_a_draining_queue_takes_no_runs_and_finishes_what_it_has() -> None:
     shard = shard_with(QueueSettings())
     (root,) = submit(shard, 0)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sim_attempt import Attempt
 from sim_calls import cache_of, output_of, policy_of
+from sim_graphs import graph_of
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import (
@@ -129,7 +130,8 @@ class SimAgent:
                 case Work():
                     if order.generation == self.generation:
                         program = self.world.program_of(order.run)
-                        self.attempts[order.token] = Attempt(order, program)
+                        attempt = Attempt(order, program, graphs=self.world.graphs)
+                        self.attempts[order.token] = attempt
                 case Release() | Refuse() | Cancel() | Adopted() if order.token in self.attempts:
                     self.told(self.attempts[order.token], order)
                 case Notify():
@@ -174,7 +176,8 @@ class SimAgent:
         if rng.random() < 0.05:
             self.end(token, Lost(work.run, work.action, token, "worker-crashed"))
             return
-        if not attempt.steps and not attempt.waiting and rng.random() < 0.05:
+        idle = not attempt.steps and not attempt.waiting
+        if idle and rng.random() < 0.05 and not attempt.left:
             self.end(token, Returned(work.run, work.action, token, "busy"))
             return
         if rng.random() < 0.1:
@@ -195,6 +198,7 @@ class SimAgent:
 
     def leave_behind(self, attempt: Attempt) -> None:
         """Save a checkpoint; a later attempt also says that it took another way."""
+        attempt.left = True
         note = ((work := attempt.work).run, work.action, work.token)
         self.report(Annotate(*note, CHECKPOINT_KEY, Inline("x", bytes([work.attempt]))))
         assert all(value.content[0] < work.attempt for _, value in work.kept), work
@@ -223,6 +227,14 @@ class SimAgent:
                 ConditionExtras(timeout_ms=timeout_ms),
             )  # fmt: skip
             self.report(opening)
+            return
+        if kind == "graph":
+            name = work.task.name
+            start = StartAction(
+                work.run, work.action, token, call, "graph", TaskRef(name, identity=b"g"),
+                graph_of(call, name + "cc"), b"i", k=attempt.counts[call], policy=policy_of(call),
+            )  # fmt: skip
+            self.report(start)
             return
         task = TaskRef(work.task.name + "c", identity=b"c")
         cache_key, cache_mode = cache_of(call, heavy=self.world.cached)
@@ -254,7 +266,8 @@ class SimAgent:
             self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
             policy=call.policy,
         )  # fmt: skip
-        self.attempts[token] = Attempt(work, self.world.program_of(work.run))
+        program = self.world.program_of(work.run)
+        self.attempts[token] = Attempt(work, program, graphs=self.world.graphs)
         self.eager[token] = number
         return msgspec.structs.replace(call, eager=token, generation=self.generation)
 

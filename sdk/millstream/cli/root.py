@@ -64,6 +64,7 @@ def build() -> App:
     app.command("millstream.cli.run:app", name="run", help="Run a task of a file.")
     app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
     app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
+    app.command("millstream.cli.plan:plan", name="plan", help="Draw the plan of a task.")
     app.command("millstream.cli.deploy:deploy_file", name="deploy", help="Deploy a file's tasks.")
     app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
     app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
