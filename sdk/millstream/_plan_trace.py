@@ -219,14 +219,14 @@ class Tracer:
         given, named = task.interface.arguments_of(bound)
         hint = task.interface.annotations.get("return")
         if task.interface.is_async:
-            work = self._inline_async(function(*given, **named), hint, task.name)
+            work = self._inline_async(task.name, lambda: function(*given, **named), hint)
             return work if _in_loop() else _on_a_loop(work)
         with self._inside(task.name):
             return self._passed(function(*given, **named), hint, f"the result of {task.name}")
 
-    async def _inline_async(self, body: Coroutine[Any, Any, Any], hint: object, name: str) -> Any:
+    async def _inline_async(self, name: str, begin: Callable[[], Any], hint: object) -> Any:
         with self._inside(name):
-            return self._passed(await body, hint, f"the result of {name}")
+            return self._passed(await begin(), hint, f"the result of {name}")
 
     @contextlib.contextmanager
     def _inside(self, name: str) -> Generator[None]:
