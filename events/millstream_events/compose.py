@@ -6,6 +6,7 @@ been sent with, so ids, cache keys and readers are the same. Where a part lies i
 or must be converted, the attempt does it: the inputs are then the parts themselves.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -92,10 +93,9 @@ def compose(part: Part, sources: Sources, ignored: tuple[str, ...] = ()) -> Comp
     Raises:
         PartError: A value has no such element.
     """
-    try:
+    codec, content = _PLAIN, None
+    with contextlib.suppress(Elsewhere):
         codec, content = _spliced(part, sources)
-    except Elsewhere:
-        content = None
     if content is not None and len(content) <= INLINE_BYTES_MAX:
         return Composed(Inline(codec, content), hash_without(content, frozenset(ignored)))
     if isinstance(part, Fields) and ignored:

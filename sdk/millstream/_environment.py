@@ -19,7 +19,7 @@ from millstream._retry import RetryRequest, TimeoutRequest, retry_of
 from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
-from millstream._static_task import StaticAsyncTask, StaticSyncTask, check_static
+from millstream._static_task import check_static, static_task
 from millstream._stream import StreamTask, gathering
 from millstream._task import AsyncTask, SyncTask, Task
 from millstream._unsupported import NotYetSupportedError, check_settings
@@ -279,8 +279,7 @@ class TaskEnvironment(Environment):
         if static:
             if yields:
                 raise ValueError(f"{what.__name__} yields; a static task gives its result at once")
-            kind = StaticAsyncTask if inspect.iscoroutinefunction(what) else StaticSyncTask
-            task = kind(what, self, merged, docs=docs)
+            task = static_task(what, self, merged, docs)
         elif yields:
             task = StreamTask[..., Any](gathering(what), self, merged, docs=docs)
         elif inspect.iscoroutinefunction(what):

@@ -186,7 +186,7 @@ class Runner:
 def _runnable(task: Task[P, R]) -> Task[P, R]:
     """Return what to run: of a plan, the task that it was made of."""
     what: object = task
-    return what.task if isinstance(what, Plan) else task
+    return cast("Task[P, R]", what.task) if isinstance(what, Plan) else task
 
 
 def _by_name(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:

@@ -246,7 +246,8 @@ def _traced(plan: _Plan) -> Iterator[Any]:
             f"requests a node as soon as it can run; bound it by max_action_concurrency or a queue"
         )
     with group(plan.group):
-        found = [plan.task(*args, **kwargs) for args, kwargs in plan.calls]
+        task: Any = plan.task
+        found: list[Any] = [task(*args, **kwargs) for args, kwargs in plan.calls]
     return iter(found)
 
 

@@ -4,10 +4,10 @@ It can be handed to tasks, put into lists, tuples and dicts, awaited and, when i
 known size, taken apart. Whatever asks for the value itself is refused at the line that does.
 """
 
+import inspect
 import itertools
 import linecache
 import pathlib
-import sys
 import typing
 from collections.abc import Generator, Iterator
 from types import FrameType
@@ -27,7 +27,7 @@ _ADVICE: Final = (
 
 def place_of_caller() -> str:
     """Return file and line of the innermost frame that is not Millstream's, with its text."""
-    frame: FrameType | None = sys._getframe(1)  # noqa: SLF001 - there is no public way
+    frame: FrameType | None = inspect.currentframe()
     while frame is not None and frame.f_code.co_filename.startswith((_OWN_FOLDER, "<frozen")):
         frame = frame.f_back
     if frame is None:
@@ -66,6 +66,14 @@ def element_hints(hint: object) -> tuple[object, ...] | None:
     return None
 
 
+def _refusal(value: object, what: str) -> StaticControlFlowError:
+    origin = origin_of(value)
+    shown = "a placeholder" if origin is None else origin.shown
+    return StaticControlFlowError(
+        f"the value of {shown} is asked for ({what}) at {place_of_caller()}\n{_ADVICE}"
+    )
+
+
 class Placeholder:
     """A value that is not there yet."""
 
@@ -73,18 +81,12 @@ class Placeholder:
         self.__dict__["origin"] = origin
         self.__dict__["number"] = next(_numbers)
 
-    def _refusal(self, what: str) -> StaticControlFlowError:
-        origin = cast("Origin", self.__dict__["origin"])
-        return StaticControlFlowError(
-            f"the value of {origin.shown} is asked for ({what}) at {place_of_caller()}\n{_ADVICE}"
-        )
-
     def _element(self, step: int, what: str) -> "Placeholder":
         origin = cast("Origin", self.__dict__["origin"])
         hint = origin.hints[-1]
         hints = element_hints(hint)
         if hints is None or len(origin.hints) > 1:
-            raise self._refusal(what)
+            raise _refusal(self, what)
         index = range(len(hints))[step]
         names = cast("Any", hint)._fields if is_named_tuple(hint) else None
         key: int | str = index if names is None else names[index]
@@ -100,12 +102,12 @@ class Placeholder:
         origin = cast("Origin", self.__dict__["origin"])
         hints = element_hints(origin.hints[-1])
         if hints is None:
-            raise self._refusal("iteration")
+            raise _refusal(self, "iteration")
         return iter([self._element(index, "iteration") for index in range(len(hints))])
 
     def __getitem__(self, step: object) -> "Placeholder":
         if not isinstance(step, int) or isinstance(step, bool):
-            raise self._refusal(f"[{step!r}]")
+            raise _refusal(self, f"[{step!r}]")
         try:
             return self._element(step, f"[{step!r}]")
         except IndexError:
@@ -121,10 +123,10 @@ class Placeholder:
         if name.startswith("__"):
             # Asked for by protocols, such as copying: nothing of the value's.
             raise AttributeError(name)
-        raise self._refusal(f".{name}")
+        raise _refusal(self, f".{name}")
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise self._refusal(f".{name} = ...")
+        raise _refusal(self, f".{name} = ...")
 
     def __repr__(self) -> str:
         return f"<placeholder of {cast('Origin', self.__dict__['origin']).shown}>"
@@ -159,7 +161,7 @@ _ASKED: Final = {
 
 def _asking(what: str) -> Any:
     def ask(self: Placeholder, *_: object) -> NoReturn:
-        raise self._refusal(what)
+        raise _refusal(self, what)
 
     return ask
 

@@ -4,7 +4,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from millstream import _plan_drawing
 from millstream._errors_plans import PlanError, PlanInputError
@@ -64,7 +64,8 @@ class Plan:
 
     def __call__(self, **inputs: Any) -> Any:
         """Call the plan from a task, as the task that it was made of is called."""
-        return self.task(**inputs)
+        task: Any = self.task
+        return task(**inputs)
 
     @property
     def inputs(self) -> dict[str, Any]:
@@ -72,9 +73,13 @@ class Plan:
         hints = self.task.interface.hints
         return {name: hint for name, hint in hints.items() if name not in self.given}
 
-    @functools.cached_property
+    @property
     def nodes(self) -> tuple[PlanNode, ...]:
         """The calls, in the order in which the code made them."""
+        return self._nodes
+
+    @functools.cached_property
+    def _nodes(self) -> tuple[PlanNode, ...]:
         traced = self.traced.nodes
         names = [f"{node.task.short_name}#{number}" for number, node in enumerate(traced, 1)]
         return tuple(
@@ -165,14 +170,10 @@ def plan_of(task: Task[..., Any], given: Mapping[str, object]) -> Plan:
     """Run a task's function once, with placeholders for what is not given, and return its plan.
 
     Raises:
-        TypeError: It is no task.
         PlanInputError: The task has no such parameter.
         PlanError: Or one of its subclasses; see `_plan_trace.trace`.
     """
-    what: object = task
-    if not isinstance(what, Task):
-        raise TypeError(f"plan() takes a task, made with `@env.task`, not {what!r}")
-    if isinstance(what, StreamTask):
+    if isinstance(cast("object", task), StreamTask):
         raise PlanError(f"{task.name} yields; a plan is made of a function that returns")
     names = task.interface.names
     for name in given:

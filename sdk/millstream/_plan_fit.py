@@ -108,7 +108,8 @@ def _arms(hint: object) -> tuple[object, ...]:
     if origin in _UNIONS:
         return typing.get_args(hint)
     if origin is Literal:
-        return tuple({type(value) for value in typing.get_args(hint)})
+        values: tuple[object, ...] = typing.get_args(hint)
+        return tuple(dict.fromkeys(type(value) for value in values))
     return (hint,)
 
 

@@ -164,7 +164,8 @@ class Tracer:
                 part = Converted(part, _pickling.dump(source)[1], _pickling.dump(target)[1])
         return part
 
-    def _container(self, value: object, hint: object, where: str) -> Part:
+    def _container(self, value: Any, hint: object, where: str) -> Part:
+        kind: str = type(value).__name__
         arm = _arm_for(value, hint)
         if isinstance(value, dict) and all(type(key) is str for key in cast("Any", value)):
             mapping = cast("dict[str, object]", value)
@@ -187,7 +188,7 @@ class Tracer:
             if len(args) == len(cast("tuple[object, ...]", value)):
                 return self._items(value, args, where)
         raise PlanError(
-            f"{where} takes {_text_of(hint)}, and a {type(value).__name__} with values that are "
+            f"{where} takes {_text_of(hint)}, and a {kind} with values that are "
             f"not there yet cannot be made into one, at {place_of_caller()}; make it in a task"
         )
 
@@ -355,12 +356,12 @@ def _has_placeholder(value: object) -> bool:
 
 def _arm_for(value: object, hint: object) -> object:
     """Return the arm of a union that a container is meant for; another annotation as it is."""
-    kinds = {list: _LISTS, dict: _MAPS, tuple: ("tuple",)}
+    kinds: dict[type, tuple[str, ...]] = {list: _LISTS, dict: _MAPS, tuple: ("tuple",)}
     if hint is object:
         return Any
     args = get_args(hint)
     if get_origin(hint) is Union or type(hint).__name__ == "UnionType":
-        arms = [arm for arm in args if _name_of(arm) in kinds.get(type(value), ())]
+        arms = [arm for arm in args if _name_of(arm) in kinds.get(cast("type", type(value)), ())]
         plain = len(arms) == 1 and not getattr(_values.shape_of(hint), "tagged", True)
         return arms[0] if plain else hint
     if type(hint).__name__ == "_AnnotatedAlias":

@@ -6,8 +6,9 @@ its own plan from there.
 """
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, ParamSpec, Self, TypeVar, cast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, cast
 
 import msgspec
 
@@ -15,6 +16,7 @@ from millstream import _call
 from millstream._cache import cache_key, hash_of_inputs
 from millstream._call import Request
 from millstream._context import ActionContext, current
+from millstream._documentation import Documentation
 from millstream._group import group_here
 from millstream._plan import Plan, plan_of
 from millstream._plan_wire import GraphCall
@@ -23,6 +25,9 @@ from millstream._task import AsyncTask, SyncTask, Task
 from millstream._values_sink import Sink
 from millstream._values_wire import hash_bytes
 from millstream_events.values import Policy
+
+if TYPE_CHECKING:
+    from millstream._environment import TaskEnvironment
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -142,8 +147,12 @@ class StaticTask(Task[P, R]):
 class StaticAsyncTask(StaticTask[P, R], AsyncTask[P, R]):
     """A static task whose function is `async def`."""
 
-    async def body(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the task's plan: what an attempt does that was dispatched by the task's name."""
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What an attempt runs that was dispatched by the task's name: a call of its plan."""
+        return self._call_plan
+
+    async def _call_plan(self, *args: Any, **kwargs: Any) -> R:
         context = current.get()
         assert context is not None, self.name
         request = self.request(args, kwargs, context)
@@ -154,13 +163,29 @@ class StaticAsyncTask(StaticTask[P, R], AsyncTask[P, R]):
 class StaticSyncTask(StaticTask[P, R], SyncTask[P, R]):
     """A static task whose function is a plain `def`."""
 
-    def body(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Call the task's plan: what an attempt does that was dispatched by the task's name."""
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What an attempt runs that was dispatched by the task's name: a call of its plan."""
+        return self._call_plan
+
+    def _call_plan(self, *args: Any, **kwargs: Any) -> R:
         context = current.get()
         assert context is not None, self.name
         request = self.request(args, kwargs, context)
         result = _call.wait_for(context, _call.submit(context, request))
         return cast("R", _call.decode_outcome(self, result))
+
+
+def static_task(
+    function: Callable[..., Any],
+    environment: "TaskEnvironment",
+    settings: TaskSettings,
+    docs: Documentation | None,
+) -> StaticTask[..., Any]:
+    """Return the static task of a function, of the kind that the function is."""
+    if inspect.iscoroutinefunction(function):
+        return StaticAsyncTask[..., Any](function, environment, settings, docs=docs)
+    return StaticSyncTask[..., Any](function, environment, settings, docs=docs)
 
 
 def plan(task: Task[..., Any], /, **given: Any) -> Plan:
@@ -176,20 +201,19 @@ def plan(task: Task[..., Any], /, **given: Any) -> Plan:
             walked; the text names the line.
         PlanTypeError, PlanInputError, PlanTooLargeError, PlanCycleError: as they say.
         RuntimeDataValidationError: A constant does not fit its parameter.
+        TypeError: It is no task.
     """
-    if isinstance(task, StaticTask):
-        return task.plan(**given)
-    return _plan_for(task, given)
+    what: object = task
+    if not isinstance(what, Task):
+        raise TypeError(f"plan() takes a task, made with `@env.task`, not {what!r}")
+    return what.plan(**given) if isinstance(what, StaticTask) else _plan_for(task, given)
 
 
 def _plan_for(task: Task[..., Any], given: Mapping[str, Any]) -> Plan:
     """Return a plan, and make its task one that runs it."""
     made = plan_of(task, given)
     if not isinstance(task, StaticTask) or given:
-        kind = StaticAsyncTask if task.interface.is_async else StaticSyncTask
-        static: StaticTask[..., Any] = kind(
-            task.func, task.environment, task.settings, docs=task.docs
-        )
+        static = static_task(task.func, task.environment, task.settings, task.docs)
         static.fixed = made
         made.task = static
     return made

@@ -87,7 +87,7 @@ def prepare(
     raw, context = _places(place, options, run)
     with submitted_to(Submitting(raw, is_local=not client.ships_code)):
         request = request_of(task, args, kwargs)
-    if client.ships_code and not task.is_static:
+    if client.ships_code and request.graph is None:
         request = with_image(request, task.image_plan())
     code = code_of(place, options, task, ships_code=client.ships_code)
     uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
