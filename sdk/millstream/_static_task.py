@@ -203,10 +203,10 @@ def plan(task: Task[..., Any], /, **given: Any) -> Plan:
         RuntimeDataValidationError: A constant does not fit its parameter.
         TypeError: It is no task.
     """
-    what: object = task
+    what = cast("object", task)
     if not isinstance(what, Task):
         raise TypeError(f"plan() takes a task, made with `@env.task`, not {what!r}")
-    return what.plan(**given) if isinstance(what, StaticTask) else _plan_for(task, given)
+    return task.plan(**given) if isinstance(task, StaticTask) else _plan_for(task, given)
 
 
 def _plan_for(task: Task[..., Any], given: Mapping[str, Any]) -> Plan:
