@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from millstream_events import model as m
+from millstream_events.audit_graphs import judge_node, plan_note
 from millstream_events.audit_judge import Judge
 from millstream_events.audit_records import (
     NAMED_MAX,
@@ -24,12 +25,13 @@ def _created(judge: Judge, event: m.RunCreated) -> bool:
     if note.actions:
         judge.breach("I02", "a run is created once")
         return False
-    root = ActionNote("task", 0, Standing.READY, event.policy)
+    root = ActionNote(event.kind or "task", 0, Standing.READY, event.policy)
+    root.plan = plan_note(event.kind, event.inputs)
     root.cache_key = event.cache_key
     note.place = event.project, event.domain
     note.scoped = ("cache_scope", "project-domain") in event.settings
     note.actions.append(root)
-    note.ids[ROOT_ID] = ("task", 0, event.task.name, event.task.identity, b"", "", 0)
+    note.ids[ROOT_ID] = (root.kind, 0, event.task.name, event.task.identity, b"", "", 0)
     note.open = 1
     return True
 
@@ -116,6 +118,9 @@ def _action_requested(judge: Judge, event: m.ActionRequested) -> bool:
     born.items = event.items
     if (event.kind == "map") != (event.items > 0):
         judge.breach("I15", f"a{event.action} is a {event.kind} of {event.items} items")
+    born.plan = plan_note(event.kind, event.inputs)
+    if event.node:
+        judge_node(judge, event)
     return True
 
 
@@ -148,10 +153,14 @@ def _birth(
         judge.breach("I09", f"a{event.action} is requested below an abort")
         if parent.aborted or note.aborting:
             return None
-    if not parent.token:
+    if not parent.token and parent.standing is not Standing.WALKING:
         judge.breach("I12", f"a{event.parent} asks for a{event.action} but does not run")
         if parent.done and not (policy is not None and policy.detached):
             return None
+    is_node = isinstance(event, m.ActionRequested) and event.node > 0
+    if is_node and parent.standing is not Standing.WALKING:
+        judge.breach("I12", f"a{event.action} is a node, but a{event.parent} walks no plan")
+        return None
     twin = note.calls.setdefault(identity, event.id)
     if twin != event.id and event.parent not in note.diverged:
         judge.breach("I13", f"the call of a{event.action} has another id already")

@@ -55,6 +55,7 @@ class Standing(enum.Enum):
     FALLING = "failed, with nothing decided"
     BACKOFF = "waiting for its retry"
     WAITING = "waiting"
+    WALKING = "walking its plan"
     ABORTING = "aborting"
     DONE = "over"
 
@@ -63,6 +64,20 @@ class Standing(enum.Enum):
 Identity: TypeAlias = tuple[str, int, str, bytes, bytes, str, int]
 #: (epoch, time of the frame): one tick, also when it took several frames.
 Tick: TypeAlias = tuple[int, int]
+
+
+class PlanNote:
+    """What is remembered of a plan."""
+
+    __slots__ = ("identities", "ordinals", "sources")
+
+    def __init__(self, identities: list[bytes], sources: list[tuple[int, ...]]) -> None:
+        #: Of the task that each node calls; the collector's at the end.
+        self.identities = identities
+        #: What each node waits for; the collector for all.
+        self.sources = sources
+        #: Ordinals of the nodes that were requested.
+        self.ordinals: dict[int, int] = {}
 
 
 class ActionNote:
@@ -83,6 +98,7 @@ class ActionNote:
         "paid_system",
         "paid_user",
         "parent",
+        "plan",
         "policy",
         "retryable",
         "standing",
@@ -120,6 +136,8 @@ class ActionNote:
         #: Of kind map: how many were asked for.
         self.items = 0
         self.children: list[int] = []
+        #: Of a graph whose plan can be read.
+        self.plan: PlanNote | None = None
 
     @property
     def done(self) -> bool:

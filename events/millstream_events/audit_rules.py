@@ -14,6 +14,7 @@ from millstream_events import model as m
 from millstream_events.audit_attempts import ATTEMPT_RULES
 from millstream_events.audit_births import BIRTH_RULES
 from millstream_events.audit_ends import END_RULES
+from millstream_events.audit_graphs import GRAPH_RULES
 from millstream_events.audit_judge import Judge, name_of
 
 #: Every event of a run has its rule.
@@ -21,6 +22,7 @@ RULES: Final[Mapping[type[m.Event], Callable[[Judge, Any], bool]]] = {
     **BIRTH_RULES,
     **ATTEMPT_RULES,
     **END_RULES,
+    **GRAPH_RULES,
 }
 
 _BIRTHS: Final = frozenset(
@@ -37,6 +39,8 @@ _DECISIONS: Final = frozenset(
         m.ActionFinished,
         m.ActionAbortRequested,
         m.TimerFired,
+        m.GraphStarted,
+        m.GraphSucceeded,
     }
 )
 

@@ -193,6 +193,10 @@ def _action_findings(run: RunState, ordinal: int, action: ActionState) -> Iterat
     attempts = [record.attempt for record in action.history]
     if attempts != sorted(attempts) or (attempts and attempts[-1] > action.attempt):
         yield f"has attempt {action.attempt} and the history {attempts}"
+    if state == State.WALKING and action.kind != "graph":
+        yield f"walks a plan, but is a {action.kind}"
+    if action.node and run.actions[action.parent].kind != "graph":
+        yield "is a node, but its parent is no graph"
     if state == State.BACKOFF and not action.due_ms:
         yield "waits for a retry that is never due"
     yield from _item_findings(action)

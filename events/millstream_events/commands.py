@@ -42,6 +42,8 @@ class SubmitRun(msgspec.Struct, frozen=True, array_like=True, tag=1):
     settings: tuple[tuple[str, str], ...] = ()
     #: Notes of the client's own, kept with the run: annotations, notifications.
     notes: tuple[tuple[str, str], ...] = ()
+    #: Of the root, `task` or `graph`; empty: a task.
+    kind: str = ""
 
 
 class WatchRun(msgspec.Struct, frozen=True, array_like=True, tag=2):

@@ -179,7 +179,7 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     root = ActionState(
         ROOT_ID,
         0,
-        "task",
+        event.kind or "task",
         event.task,
         event.inputs,
         policy=event.policy,
@@ -273,6 +273,9 @@ def _add_action(run: RunState, ordinal: int, action: ActionState) -> bool:
     # An abort is a barrier for what is below it too; what a step has done is still recorded.
     if parent.state == State.ABORTING and not action.terminal:
         return False
+    # Nodes are the leader's own requests, made while it walks their plan.
+    if action.node < 0 or (action.node and parent.state != State.WALKING):
+        return False
     run.actions.append(action)
     run.ordinals[action.id] = ordinal
     parent.children.append(ordinal)
@@ -305,6 +308,7 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
             ready_ns=place.ts_ns,
             last_rev=place.rev,
             items=Items(event.items) if event.kind == "map" and event.items > 0 else None,
+            node=event.node,
         ),
     )
 

@@ -360,6 +360,28 @@ def _reserved(place: Place, action: ActionState, event: m.CacheReserved) -> bool
     return True
 
 
+def _graph_started(place: Place, action: ActionState, event: m.GraphStarted) -> bool:
+    del event
+    if action.kind != "graph" or place.run.aborting:
+        return False
+    action.state = State.WALKING
+    action.started_ns = place.ts_ns
+    action.why_held = action.held = ""
+    if not place.run.started_ns:
+        place.run.started_ns = place.ts_ns
+    return True
+
+
+def _graph_succeeded(place: Place, action: ActionState, event: m.GraphSucceeded) -> bool:
+    if action.open_children:
+        return False
+    action.output = event.output
+    _end(place, action, State.SUCCEEDED)
+    if action.cache_key:
+        _keep(place, event.action, action)
+    return True
+
+
 def _marked(place: Place, action: ActionState, event: m.Event) -> bool:
     del place, action, event
     return True  # Shown to people; nothing is decided from it.
@@ -389,4 +411,6 @@ _RULES: Final[Mapping[type[m.Event], Callable[[Place, ActionState, Any], bool]]]
     m.GroupOpened: _marked,
     m.GroupClosed: _marked,
     m.CacheReserved: _reserved,
+    m.GraphStarted: _graph_started,
+    m.GraphSucceeded: _graph_succeeded,
 }

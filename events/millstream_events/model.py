@@ -14,7 +14,9 @@ import msgspec
 from millstream_events.artifacts import ArtifactSpec
 from millstream_events.conditions import ConditionExtras
 from millstream_events.deployed import Firing
-from millstream_events.fact import Fact as _Fact
+from millstream_events.facts import Fact as _Fact
+from millstream_events.facts import GraphStarted as GraphStarted
+from millstream_events.facts import GraphSucceeded as GraphSucceeded
 from millstream_events.model_registered import ArtifactDeclared as ArtifactDeclared
 from millstream_events.model_registered import ArtifactPublished as ArtifactPublished
 from millstream_events.model_registered import TaskDeployed as TaskDeployed
@@ -58,6 +60,8 @@ class RunCreated(_Fact, frozen=True, array_like=True, tag=1):
     settings: tuple[tuple[str, str], ...] = ()
     #: A trigger started it; moves the trigger's clock in the same event, so none fires twice.
     fired: Firing | None = None
+    #: Of the root, one of `ACTION_KINDS`; empty: a task.
+    kind: str = ""
 
 
 class RunPaused(_Fact, frozen=True, array_like=True, tag=2):
@@ -120,6 +124,8 @@ class ActionRequested(_Fact, frozen=True, array_like=True, tag=10):
     cache_mode: int = 0
     #: Of kind map: for how many items the task is called; 0: of another kind.
     items: int = 0
+    #: 1-based number of the parent's plan's node that it is; 0: an attempt called it.
+    node: int = 0
 
 
 class ActionHeld(_Fact, frozen=True, array_like=True, tag=11):
@@ -448,7 +454,7 @@ ActionEvent: TypeAlias = (
     | AttemptEvicted | RetryScheduled | ActionFinished | ActionAbortRequested | TraceRecorded
     | ConditionOpened | ConditionSignalled | TimerSet | TimerFired | GroupOpened | GroupClosed
     | DivergenceDetected | ChildRunLinked | ChildRunFinished | StreamItem | AttemptReturned
-    | CacheReserved
+    | CacheReserved | GraphStarted | GraphSucceeded
 )  # fmt: skip
 ShardEvent: TypeAlias = (
     LeaderElected | SnapshotTaken | ConfigApplied | PoolSeen | PoolLost | PoolDrained | RunArchived

@@ -5,7 +5,7 @@ Part of `model`, which says what holds for every event; use them from there.
 
 from millstream_events.artifacts import ArtifactVersion, PartitionKeys
 from millstream_events.deployed import DeployedTask, DeployedTrigger
-from millstream_events.fact import Fact
+from millstream_events.facts import Fact
 
 
 class TaskDeployed(Fact, frozen=True, array_like=True, tag=70):

@@ -26,6 +26,8 @@ class State(enum.IntEnum):
     ABORTING = 6
     #: An attempt failed or was lost; what comes next is decided in the same frame.
     FAILING = 7
+    #: A graph whose nodes the leader requests one after another: runs nowhere itself.
+    WALKING = 8
     SUCCEEDED = 10
     RECOVERED = 11
     FAILED = 12
@@ -62,6 +64,7 @@ PHASE_OF: Final[Mapping[State, Phase]] = {
     State.WAITING: Phase.PAUSED,
     State.ABORTING: Phase.RUNNING,
     State.FAILING: Phase.RUNNING,
+    State.WALKING: Phase.RUNNING,
     State.SUCCEEDED: Phase.SUCCEEDED,
     State.RECOVERED: Phase.RECOVERED,
     State.FAILED: Phase.FAILED,
@@ -120,6 +123,8 @@ ACCEPTS: Final[Mapping[type[m.Event], frozenset[State]]] = {
     m.GroupOpened: frozenset(_LIVE),
     m.GroupClosed: frozenset(_LIVE),
     m.CacheReserved: frozenset({State.READY, State.HELD}),
+    m.GraphStarted: frozenset({State.READY, State.HELD}),
+    m.GraphSucceeded: frozenset({State.WALKING}),
 }
 
 

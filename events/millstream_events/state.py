@@ -128,6 +128,8 @@ class ActionState(msgspec.Struct, array_like=True):
     kept: dict[str, Value] = {}
     #: Of kind map; counted at its end.
     items: Items | None = None
+    #: 1-based number of the parent's plan's node that it is; 0: an attempt called it.
+    node: int = 0
 
     @property
     def terminal(self) -> bool:

@@ -16,14 +16,20 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from millstream._artifact_outputs import specs_with_values, taken_apart
-from millstream._call import check_inline_bytes, settle
+from millstream._call import check_inline_bytes
 from millstream._context import ActionContext, Controller, current
 from millstream._logger import dress_root_logger
+from millstream._plan_inputs import put_together
+from millstream._settling import settle
 from millstream._values_sink import Sink, finish
+from millstream.errors import RuntimeDataValidationError
 from millstream_events.artifacts import ArtifactSpec
 from millstream_events.codec import MALFORMED
+from millstream_events.compose import PartError
 from millstream_events.errors import MillstreamError
+from millstream_events.ids import action_name
 from millstream_events.map_items import CODEC_OUTCOMES, decode_item_inputs, encode_items
+from millstream_events.plans import Part, parts_of
 from millstream_events.reports import CHECKPOINT_KEY, Work
 from millstream_events.values import (
     DEFAULT_POLICY,
@@ -82,8 +88,8 @@ class RunnableTask(Protocol):
     """What a loaded task must have (`millstream._task.Task`)."""
 
     @property
-    def func(self) -> Callable[..., Any]:
-        """The user's function."""
+    def body(self) -> Callable[..., Any]:
+        """What an attempt runs: the user's function."""
         ...
 
     @property
@@ -200,10 +206,10 @@ class Attempt:
         return AttemptEnded(token, output, error, *times, usage, self._items, produced)
 
     async def _steps(self, task: RunnableTask) -> Value | None:
-        content = await self._content()
+        codec, content = await self._content()
         if self._work.kind == "map":
             return await self._run_items(task, content)
-        args, kwargs = self._inputs(task, content)
+        args, kwargs = self._inputs(task, codec, content)
         if task.interface.is_async:
             await self._bring()
         dress_root_logger()
@@ -218,9 +224,9 @@ class Attempt:
                     # time would never be up: one turn writes the news, the next one sends it.
                     await asyncio.sleep(0)
                     await asyncio.sleep(0)
-                value = await task.func(*args, **kwargs)
+                value = await task.body(*args, **kwargs)
             else:
-                value = await self._in_thread(lambda: task.func(*args, **kwargs))
+                value = await self._in_thread(lambda: task.body(*args, **kwargs))
         finally:
             await leave_report(self.context, wanted=task.report)
             await settle(self.context)  # Its traces go ahead of its result.
@@ -246,7 +252,7 @@ class Attempt:
         except MALFORMED as exc:
             raise _Failed(unreadable(exc)) from exc
         limit = task.max_inline_io_bytes
-        items = ItemsRunner(task.func, task.interface, limit, inputs, self.context)
+        items = ItemsRunner(task.body, task.interface, limit, inputs, self.context)
         dress_root_logger()
         self._started_ns = time.time_ns()
         if self._host.on_began is not None:
@@ -262,22 +268,40 @@ class Attempt:
         except MillstreamError as exc:
             raise _Failed(unfetched(exc)) from exc
 
-    async def _content(self) -> bytes | None:
+    async def _content(self) -> tuple[str, bytes | None]:
+        """Return codec and content of the inputs, put together where they are of a plan's node."""
         if self._work.inputs is None:
-            return None
+            return "", None
         try:
-            return await self.context.controller.fetch(self._work.inputs)
+            content = await self.context.controller.fetch(self._work.inputs)
+            if (part := parts_of(self._work.inputs)) is not None:
+                return await self._composed(part)
         except MillstreamError as exc:
             raise _Failed(unfetched(exc)) from exc
+        return self._work.inputs.codec, content
 
     def _inputs(
-        self, task: RunnableTask, content: bytes | None
+        self, task: RunnableTask, codec: str, content: bytes | None
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        codec = "" if self._work.inputs is None else self._work.inputs.codec
         try:
             return task.interface.decode_call(codec, content)
         except Exception as exc:
             raise _Failed(unreadable(exc)) from exc
+
+    async def _composed(self, part: Part) -> tuple[str, bytes]:
+        """Put a node's inputs together, from results that its journal brings and from blobs."""
+        controller = self.context.controller
+
+        def output_of(action: bytes) -> Value | None:
+            entry = controller.recorded(action)
+            if entry is None:
+                raise PartError(f"the result of {action_name(action)} has not come along")
+            return entry.output
+
+        try:
+            return await put_together(part, output_of, controller.fetch)
+        except (PartError, RuntimeDataValidationError) as exc:
+            raise _Failed(unreadable(exc, "inputs cannot be put together")) from exc
 
     async def _in_thread(self, code: Callable[[], Any]) -> Any:
         def body() -> tuple[Any, BaseException | None]:

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 from millstream._context import Call, Divergence, Question, TraceResult
 from millstream_events.errors import RejectedError
 from millstream_events.ids import token_of
+from millstream_events.plans import CODEC_PLAN
 from millstream_events.reports import (
     Annotate,
     Diverged,
@@ -21,7 +22,7 @@ from millstream_events.reports import (
     StartAction,
     Work,
 )
-from millstream_events.values import Value
+from millstream_events.values import Inline, Value
 from millstream_executor.children import asks_for_this_loop, child_work
 from millstream_executor.link import (
     CallChild,
@@ -150,7 +151,10 @@ class WorkerController:
         self._asked[call.id] = call.task.name
         inputs: Value | None = None
         if call.content is not None:
-            inputs = await self.store(call.content, call.codec)
+            # A plan is for the leader, which reads no blobs.
+            is_plan = call.codec == CODEC_PLAN
+            inputs = await self.store(call.content, call.codec) if not is_plan else None
+            inputs = inputs or Inline(call.codec, call.content)
         action = StartAction(
             self._work.run,
             self._work.action,

@@ -28,13 +28,13 @@ def cancelled(exc: BaseException, *, asked: bool) -> ErrorRecord:
     return ErrorRecord("cancelled", "CancelledError", "the attempt was cancelled", retryable=False)
 
 
-def unreadable(exc: Exception) -> ErrorRecord:
+def unreadable(exc: Exception, what: str = "inputs cannot be read") -> ErrorRecord:
     """Return the record of inputs that other code has written than reads them.
 
     The next attempt would read the same bytes.
     """
     error = record(exc)
-    message = f"inputs cannot be read: {error.message}"
+    message = f"{what}: {error.message}"
     return msgspec.structs.replace(error, message=message, retryable=False)
 
 

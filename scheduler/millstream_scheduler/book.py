@@ -5,11 +5,13 @@ Everything but `state` can be rebuilt: ready queues, timers and counters from th
 leader starts with nothing else.
 """
 
+from collections import deque
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from millstream_events.ids import Digest, Token, token_of
 from millstream_events.phases import State
+from millstream_events.plans import KIND_GRAPH
 from millstream_events.queues import queues_of
 from millstream_events.reports import APP_SETTING, JournalEntry
 from millstream_events.schedules import next_after
@@ -29,6 +31,7 @@ from millstream_scheduler.placement import QUEUE, Seat, Wanted, selector_of, set
 from millstream_scheduler.queues import QueueBook, queue_name
 from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers
+from millstream_scheduler.walk import Walk
 
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
 #: Blobs of which is remembered whether they were there.
@@ -99,6 +102,10 @@ class Book:
         self.apps: dict[str, None] = {}
         #: Open runs that recover from each.
         self.source_users: dict[str, set[str]] = {}
+        #: Where the walks of open graphs stand, by run and ordinal; see `walk.Walk`.
+        self.walks: dict[tuple[str, int], Walk] = {}
+        #: Nodes that ended, as (run, graph, node), and graphs that began: (run, graph, -1).
+        self.to_walk: deque[tuple[str, int, int]] = deque()
 
     # -------------------------------------------------------------- ids
 
@@ -303,6 +310,8 @@ class Book:
         self.busy_runs.pop(run.id, None)
         self.aside.pop(run.id, None)
         for ordinal, action in enumerate(run.actions):
+            if action.kind == KIND_GRAPH:
+                self.walks.pop((run.id, ordinal), None)
             if action.children:
                 self.busy_parents.pop((run.id, ordinal), None)
                 self.aside.pop((run.id, ordinal), None)
@@ -373,6 +382,8 @@ def _rebuild_run(book: Book, run: RunState) -> None:
         elif action.state in (State.READY, State.HELD):
             if not run.paused:
                 book.make_ready(run, ordinal)
+        elif action.state == State.WALKING:
+            book.to_walk.append((run.id, ordinal, -1))
         elif action.state in (State.BACKOFF, State.WAITING) and action.due_ms:
             what = {State.BACKOFF: "backoff"}.get(State(action.state), action.kind)
             book.timers.add(Due(action.due_ms, what, run.id, ordinal, action.attempt))

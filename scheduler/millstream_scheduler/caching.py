@@ -22,6 +22,7 @@ from millstream_events.state import (
 )
 from millstream_events.values import CACHE_SERIALIZED, CACHE_STORE_ONLY, Blob
 from millstream_scheduler.book import BLOBS_SEEN_MAX, waits_for_cache
+from millstream_scheduler.graphs import set_going
 from millstream_scheduler.outcomes import action_ended
 from millstream_scheduler.recovery import recover
 from millstream_scheduler.turn import Turn
@@ -67,7 +68,7 @@ def look_up(turn: Turn, run: RunState, ordinal: int) -> None:
         if serialized and not _may_compute(turn, run, ordinal):
             return
     if not run.paused:
-        turn.book.make_ready(run, ordinal)
+        set_going(turn, run, ordinal)
 
 
 def resume(turn: Turn, run: RunState, ordinal: int) -> None:
@@ -76,7 +77,7 @@ def resume(turn: Turn, run: RunState, ordinal: int) -> None:
     if _is_new(action) or waits_for_cache(action):
         look_up(turn, run, ordinal)
     else:
-        turn.book.make_ready(run, ordinal)
+        set_going(turn, run, ordinal)
 
 
 def wake(turn: Turn) -> None:

@@ -28,6 +28,7 @@ from millstream_scheduler.timeouts import (
     hold_unmatched,
 )
 from millstream_scheduler.turn import Turn
+from millstream_scheduler.walking import walk_on
 
 #: Silences and unmatched work are looked at this often.
 LOOK_ROUND_MS: Final = 500
@@ -96,5 +97,13 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
         check_silence(turn)
         hold_unmatched(turn)
     settle_artifacts(turn)
-    wake(turn)
-    return turn, place(turn)
+    settle(turn)
+    left = place(turn)
+    return turn, left or bool(book.to_walk)
+
+
+def settle(turn: Turn) -> None:
+    """Follow up what ended in this tick until nothing more follows."""
+    while turn.landed or turn.book.to_walk:
+        wake(turn)
+        walk_on(turn)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
 from millstream_events.phases import State
+from millstream_events.plans import KIND_GRAPH
 from millstream_events.reports import CHECKPOINT_KEY, ENDPOINT_KEY, JournalEntry, Work
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Needs, Value
@@ -12,9 +13,10 @@ from millstream_scheduler.apps import endpoints
 from millstream_scheduler.assign import assign, bundle_of
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
+from millstream_scheduler.graphs import start_graph
 from millstream_scheduler.placement import Seat, choose, matches
 from millstream_scheduler.queues import queue_name
-from millstream_scheduler.requests import journal
+from millstream_scheduler.requests import brought_along, journal
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.turn import Turn
 
@@ -103,7 +105,10 @@ def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
         if limit is not None:
             turn.book.aside.setdefault(limit, []).append(ready)
             continue
-        _dispatch(turn, run, ready.ordinal, offers, group.key.wanted.needs)
+        if run.actions[ready.ordinal].kind == KIND_GRAPH:
+            start_graph(turn, run, ready.ordinal)
+        else:
+            _dispatch(turn, run, ready.ordinal, offers, group.key.wanted.needs)
         return True
     return False
 
@@ -130,7 +135,7 @@ def _dispatch(
     if not ordinal:
         turn.book.queues.note_run(run)
     seat.used += 1
-    steps = turn.book.steps_before(run, action.id)
+    steps = brought_along(turn, run, ordinal)
     work = work_of(run, ordinal, action, steps, endpoints(turn.state, turn.book.apps, run))
     if action.rules.idempotent:
         turn.order_now(seat.agent, work)  # Speculative: the frame is on its way.
@@ -158,7 +163,7 @@ def work_of(
         run: The run.
         ordinal: Its action.
         action: The same.
-        steps: What the action recorded in the runs that this one recovers.
+        steps: As `requests.brought_along` gives them.
         apps: Where the apps of the run's project are reached.
     """
     known = action.children or steps

@@ -31,6 +31,7 @@ from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.caching import in_force, look_up, resume
 from millstream_scheduler.conditions import signal
+from millstream_scheduler.graphs import graph_flaw
 from millstream_scheduler.hear_deploys import DEPLOYS, hear_deploy
 from millstream_scheduler.outcomes import abort_action, abort_run, run_released
 from millstream_scheduler.placement import Seat
@@ -125,13 +126,8 @@ def _submit(
         wait_ms = BUSY_RETRY_MS if missing.code == "busy" else 0
         _refuse(turn, client, command, missing.code, missing.reason, wait_ms)
         return
-    queue = "" if command.policy is None else command.policy.queue
-    if turn.book.queues.settings.get(queue, QueueSettings()).draining:
-        text = f"queue {queue!r} is being drained: it takes no new runs"
-        _refuse(turn, client, command, "queue-draining", text)
-        return
-    if full := turn.book.full(queue):
-        _refuse(turn, client, command, "queue-full", full, FULL_RETRY_MS)
+    if (refusal := _why_not(turn, command)) is not None:
+        _refuse(turn, client, command, *refusal)
         return
     run = turn.state.runs[run_id] = RunState(run_id)
     cache_key, cache_mode = in_force(command.settings, command.cache_key, command.cache_mode)
@@ -148,6 +144,18 @@ def _submit(
     else:
         turn.book.timers.add(late)
     look_up(turn, run, 0)
+
+
+def _why_not(turn: Turn, command: SubmitRun) -> tuple[str, str, int] | None:
+    """Say by code, reason and pause why a run is not begun: a flaw of its plan, or its queue."""
+    if flaw := graph_flaw(command.kind or "task", command.inputs):
+        return "invalid", flaw, 0
+    queue = "" if command.policy is None else command.policy.queue
+    if turn.book.queues.settings.get(queue, QueueSettings()).draining:
+        return "queue-draining", f"queue {queue!r} is being drained: it takes no new runs", 0
+    if full := turn.book.full(queue):
+        return "queue-full", full, FULL_RETRY_MS
+    return None
 
 
 def _created(
@@ -173,6 +181,7 @@ def _created(
         cache_key=cache_key,
         context=command.context,
         settings=command.settings,
+        kind=command.kind,
     )
 
 

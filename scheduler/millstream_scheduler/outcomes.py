@@ -59,7 +59,9 @@ def action_ended(turn: Turn, run: RunState, ordinal: int) -> None:
     action = run.actions[ordinal]
     if action.open_children:
         abort_below(turn, run, ordinal, why="parent-ended")
-    if ordinal:
+    if action.node:
+        turn.book.to_walk.append((run.id, action.parent, ordinal))
+    elif ordinal:
         release_to_parent(turn, run, ordinal)
     finish_run(turn, run)
 

@@ -25,6 +25,7 @@ from millstream_events.state import RunState
 from millstream_events.values import Inline
 from millstream_scheduler.assign import adopt, ordinal_of, settle_eager
 from millstream_scheduler.caching import in_force, look_up
+from millstream_scheduler.graphs import graph_flaw, results_taken
 from millstream_scheduler.lookups import answer_artifact, look_up_deployed
 from millstream_scheduler.outcomes import abort_action, release_to_parent
 from millstream_scheduler.queues import FULL_RETRY_MS, queue_name
@@ -87,10 +88,7 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         return
     run, caller_ordinal = found
     parent = run.actions[caller_ordinal]
-    size_bytes = call_bytes(request)
-    if size_bytes > PAYLOAD_BYTES_MAX:
-        text = f"the call takes {size_bytes} bytes in the log; the limit is {PAYLOAD_BYTES_MAX}"
-        refusal = Refuse(run.id, request.token, request.id, "too-large", text)
+    if (refusal := _flaw(turn, run, request)) is not None:
         turn.order_now(agent, refusal)
         return
     if request.kind == "lookup":
@@ -98,12 +96,6 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
         return
     if request.kind == "artifact":
         answer_artifact(turn, agent, run, caller_ordinal, request)
-        return
-    if len(run.actions) >= turn.book.config.run_actions_max:
-        limit = turn.book.config.run_actions_max
-        text = f"run {run.id} has {limit} actions, the most that one run may have"
-        refusal = Refuse(run.id, request.token, request.id, "too-many-children", text)
-        turn.order_now(agent, refusal)
         return
     if (full := _full(turn, run, request)) is not None:
         turn.book.begin_calling(run, caller_ordinal)
@@ -139,6 +131,27 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     fresh = not request.cache_key and not reuses(run.origin)
     if not (request.eager and fresh and adopt(turn, agent, run, ordinal, request)):
         look_up(turn, run, ordinal)
+
+
+def _flaw(turn: Turn, run: RunState, request: StartAction) -> Refuse | None:
+    """Return the refusal of a call that can never be made."""
+
+    def refuse(code: str, text: str) -> Refuse:
+        return Refuse(run.id, request.token, request.id, code, text)
+
+    size_bytes = call_bytes(request)
+    if size_bytes > PAYLOAD_BYTES_MAX:
+        text = f"the call takes {size_bytes} bytes in the log; the limit is {PAYLOAD_BYTES_MAX}"
+        return refuse("too-large", text)
+    if request.kind in ("lookup", "artifact"):
+        return None  # A question, which becomes no action of its own kind.
+    limit = turn.book.config.run_actions_max
+    if len(run.actions) >= limit:
+        text = f"run {run.id} has {limit} actions, the most that one run may have"
+        return refuse("too-many-children", text)
+    if flaw := graph_flaw(request.kind, request.inputs):
+        return refuse("invalid", flaw)
+    return None
 
 
 def _full(turn: Turn, run: RunState, request: StartAction) -> Refuse | None:
@@ -276,9 +289,18 @@ def ask_journal(turn: Turn, agent: str, request: AskJournal) -> None:
     if found is None:
         return
     run, ordinal = found
-    steps = turn.book.steps_before(run, run.actions[ordinal].id)
-    entries, following = journal(run, ordinal, request.start, steps)
+    entries, following = journal(run, ordinal, request.start, brought_along(turn, run, ordinal))
     turn.order_durable(agent, JournalPage(request.token, entries, following))
+
+
+def brought_along(turn: Turn, run: RunState, ordinal: int) -> tuple[JournalEntry, ...]:
+    """Return what stands in front of an action's journal: outcomes that it did not ask for.
+
+    The results that a node's inputs are made of, and the steps that the action recorded in the
+    runs that this one recovers.
+    """
+    action = run.actions[ordinal]
+    return (*results_taken(run, action), *turn.book.steps_before(run, action.id))
 
 
 def journal(
@@ -290,7 +312,7 @@ def journal(
         run: The run.
         ordinal: Its action.
         start: Number of the entry to begin with: first come `steps`, then the children.
-        steps: What the action recorded in the runs that this one recovers.
+        steps: As `brought_along` gives them.
 
     Returns:
         At most `JOURNAL_BYTES_MAX` of entries, and where the next page begins (0: nowhere).

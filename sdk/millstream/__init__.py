@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from millstream._logger import logger, system_logger
     from millstream._map import map  # noqa: A004 - Flyte's name
     from millstream._outputs import ActionOutputs
+    from millstream._plan import Plan
     from millstream._pod import PodTemplate
     from millstream._pool import Pool
     from millstream._resources import Resources
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from millstream._run import Run
     from millstream._secret import Secret, SecretRequest
     from millstream._serve import serve, with_servecontext
+    from millstream._static_task import plan
     from millstream._stream import StreamTask
     from millstream._task import AsyncFunctionTaskTemplate, AsyncTask, SyncTask, Task, TaskTemplate
     from millstream._trace import trace
@@ -112,6 +114,7 @@ __all__ = [
     "Neuron",
     "NotYetSupportedError",
     "OnArtifact",
+    "Plan",
     "PodTemplate",
     "Pool",
     "Resources",
@@ -164,6 +167,7 @@ __all__ = [
     "models",
     "new_condition",
     "notify",
+    "plan",
     "remote",
     "report",
     "rerun",
@@ -211,6 +215,7 @@ _HOMES: Final = {
     "Neuron": "_devices",
     "NotYetSupportedError": "_unsupported",
     "OnArtifact": "_trigger",
+    "Plan": "_plan",
     "PodTemplate": "_pod",
     "Pool": "_pool",
     "Resources": "_resources",
@@ -263,6 +268,7 @@ _HOMES: Final = {
     "models": "models",
     "new_condition": "_condition",
     "notify": "notify",
+    "plan": "_static_task",
     "remote": "remote",
     "report": "report",
     "rerun": "_launch",

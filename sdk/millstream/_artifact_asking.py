@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 import msgspec
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._client import Client, new_command_id
 from millstream._context import ActionContext, Call, current
 from millstream._group import group_here
@@ -108,7 +108,7 @@ async def _ask_leader(context: ActionContext, question: ArtifactQuestion) -> Art
     group = group_here(context)
     k = _call.occurrence(scope, _ASKING, hash_, group)
     id_ = child_id(ActionId(scope.id), task_identity=_ASKING, inputs_hash=hash_, group=group, k=k)
-    await _call.settle(context)
+    await _settling.settle(context)
     entry = context.controller.recorded(id_)
     if entry is None:
         ref = TaskRef(_shown(question))

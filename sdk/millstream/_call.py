@@ -7,8 +7,7 @@ identical calls needs no lock.
 
 import asyncio
 import concurrent.futures
-import types
-from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextvars import ContextVar
 from types import FunctionType
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -16,6 +15,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from millstream import _settling
 from millstream._artifact_binding import bound, encoded_with
 from millstream._artifact_declared import with_declared
 from millstream._bundle import pickle_task
@@ -33,6 +33,7 @@ from millstream._values_sink import Sink, finish
 from millstream.errors import InlineIOMaxBytesBreached, TraceDoesNotAllowNestedTasksError
 from millstream_events.ids import ActionId, Digest, child_id, show_action
 from millstream_events.phases import SUCCESS_PHASES
+from millstream_events.plans import CODEC_PLAN, KIND_GRAPH
 from millstream_events.reports import JournalEntry
 from millstream_events.values import (
     INLINE_BYTES_MAX,
@@ -124,6 +125,16 @@ class Request(NamedTuple):
     items: int = 0
     #: Notes of the artifacts among the arguments.
     used: tuple[tuple[str, str], ...] = ()
+    #: The plan that is called; None: a task is, or its map.
+    graph: "Graph | None" = None
+
+
+class Graph(Protocol):
+    """A plan that is called."""
+
+    async def bound(self, context: ActionContext, request: Request) -> bytes:
+        """Return the plan with the inputs of `request`, all that it refers to being stored."""
+        ...
 
 
 class Outcome(NamedTuple):
@@ -230,7 +241,7 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
     """Make the call and wait for its outcome. On the host's event loop only."""
     scope = scope_here(context)
     k = occurrence(scope, request.task.identity, request.inputs_hash, request.group)
-    await settle(context)
+    await _settling.settle(context)
     while True:
         id_ = child_id(
             scope.id,
@@ -246,13 +257,17 @@ async def submit(context: ActionContext, request: Request) -> Outcome:
             return await collect(context, recorded)
         k += AGAIN
     await finish(request.sink, context.controller)
-    request = await _with_plan(context, request)
+    request = await with_environment(context, request)
+    kind, content, codec = request.kind, request.content, request.codec
+    if request.graph is not None:
+        kind, codec = KIND_GRAPH, CODEC_PLAN
+        content = await request.graph.bound(context, request)
     call = Call(
         id=id_,
-        kind=request.kind,
-        task=await _with_code(context, request),
-        content=request.content,
-        codec=request.codec,
+        kind=kind,
+        task=await with_code(context, request.callee, request.task),
+        content=content,
+        codec=codec,
         inputs_hash=request.inputs_hash,
         group=request.group,
         k=k,
@@ -284,23 +299,22 @@ def _taken_back(entry: JournalEntry) -> bool:
     )
 
 
-async def _with_code(context: ActionContext, request: Request) -> TaskRef:
+async def with_code(context: ActionContext, task: CalledTask, ref: TaskRef) -> TaskRef:
     """Return how a worker finds the task: by name, or by a pickle of it in the blob store.
 
     A task of a notebook, or one declared inside a function, has no name that leads to it.
     """
-    task = request.callee
     if task.by_name:
-        return _deployed_like(context, request.task)
+        return _deployed_like(context, ref)
     if context.mode == "local":
-        return msgspec.structs.replace(request.task, module="", pickled=live_token(task))
+        return msgspec.structs.replace(ref, module="", pickled=live_token(task))
     storing = _stored_code.get(task)
     if storing is None or storing.get_loop() is not context.loop or _failed(storing):
         storing = context.loop.create_task(_store_code(context, task))
         _stored_code[task] = storing
     # Shielded: other calls of the same task wait for it too.
     pickled = await asyncio.shield(storing)
-    ref = msgspec.structs.replace(request.task, module="", pickled=pickled)
+    ref = msgspec.structs.replace(ref, module="", pickled=pickled)
     return _deployed_like(context, ref)
 
 
@@ -315,19 +329,34 @@ def with_image(request: Request, plan: Plan | None) -> Request:
     """Return the call with the environment that it is to run in."""
     if plan is None:
         return request
-    needs = msgspec.structs.replace(request.policy.needs or NO_NEEDS, image=plan.digest)
-    return request._replace(policy=msgspec.structs.replace(request.policy, needs=needs))
+    return request._replace(policy=policy_in(request.policy, plan))
 
 
-async def _with_plan(context: ActionContext, request: Request) -> Request:
+def policy_in(policy: Policy, plan: Plan | None) -> Policy:
+    """Return the policy of a call that is to run in the environment of `plan`; None: anywhere."""
+    if plan is None:
+        return policy
+    needs = msgspec.structs.replace(policy.needs or NO_NEEDS, image=plan.digest)
+    return msgspec.structs.replace(policy, needs=needs)
+
+
+async def with_environment(context: ActionContext, request: Request) -> Request:
     """Return the call with its environment, whose plan is in the blob store by then."""
+    if request.graph is not None:
+        return request  # It runs nowhere itself.
+    policy = await stored_environment(context, request.callee, request.policy)
+    return request if policy is request.policy else request._replace(policy=policy)
+
+
+async def stored_environment(context: ActionContext, task: CalledTask, policy: Policy) -> Policy:
+    """Return `policy` with the task's environment, whose plan is in the blob store by then."""
     if context.mode != "remote":
-        return request
-    plan = request.callee.image_plan()
+        return policy
+    plan = task.image_plan()
     if plan is not None and plan.content and plan.digest not in _stored_plans:
         await context.controller.store(plan.content, "plan")
         _stored_plans.add(plan.digest)
-    return with_image(request, plan)
+    return policy_in(policy, plan)
 
 
 async def _store_code(context: ActionContext, task: CalledTask) -> Digest:
@@ -356,55 +385,10 @@ async def sleep(context: ActionContext, identity: bytes, due_ms: int) -> None:
     hash_ = inputs_hash(str(due_ms).encode())
     k = occurrence(scope, identity, hash_, group)
     timer = child_id(scope.id, task_identity=identity, inputs_hash=hash_, group=group, k=k)
-    await settle(context)
+    await _settling.settle(context)
     recorded = context.controller.recorded(timer)
     if recorded is None or recorded.phase not in SUCCESS_PHASES:
         await context.controller.sleep(timer, due_ms)
-
-
-async def settle(context: ActionContext) -> None:
-    """Wait for the traces that are on their way; raise what became of them.
-
-    The host awaits this before it reports the attempt's result.
-    """
-    while context.unsettled:
-        # `wait` does not cancel what it waits for: a cancelled task must not lose its records.
-        done, _ = await asyncio.wait(context.unsettled)
-        context.unsettled.difference_update(done)
-        for future in done:
-            future.result()
-
-
-def begin(context: ActionContext, work: Coroutine[Any, Any, None]) -> None:
-    """Do `work` now up to where it has to wait; the rest goes on by itself, see `settle`.
-
-    For sync code on the host's loop: what need not wait is in order with what follows, also
-    with the attempt's own end. Python 3.12 has eager tasks for this. `work` must not look at
-    `asyncio.current_task` (as `asyncio.timeout` does) before its first wait.
-    """
-    try:
-        waiting = work.send(None)
-    except StopIteration:
-        return
-    context.unsettled.add(context.loop.create_task(_go_on(work, waiting)))
-
-
-async def _go_on(work: Coroutine[Any, Any, None], waiting: object) -> None:
-    await _rest_of(work, waiting)
-
-
-@types.coroutine
-def _rest_of(work: Coroutine[Any, Any, None], waiting: object) -> Generator[Any, Any, None]:
-    try:
-        while True:
-            try:
-                value = yield waiting
-            except BaseException as error:  # noqa: BLE001 whatever comes belongs to `work`
-                waiting = work.throw(error)
-            else:
-                waiting = work.send(value)
-    except StopIteration:
-        return
 
 
 async def collect(context: ActionContext, entry: JournalEntry) -> Outcome:

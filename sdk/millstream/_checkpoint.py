@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._context import ActionContext
 from millstream.errors import SyncTaskCallInAsyncContextError
 from millstream_events.ids import action_name
@@ -280,7 +280,7 @@ class _AttemptStore:
 
     def write_sync(self, saved: Saved) -> None:
         if _call.on_host_loop(self._context):
-            _call.begin(self._context, self._keep(saved))
+            _settling.begin(self._context, self._keep(saved))
         else:
             _call.wait_for(self._context, self._keep(saved))
 

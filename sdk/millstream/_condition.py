@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, Generic, Literal, ParamSpec, TypeAlias, TypeVar
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._context import ActionContext, Question, current
 from millstream._group import group_here
 from millstream._prompts import prompts
@@ -162,7 +162,7 @@ class Condition(Generic[T]):
 
     async def _answer(self, context: ActionContext) -> T:
         question = self.question_in(context)
-        await _call.settle(context)
+        await _settling.settle(context)
         controller = context.controller
         if context.mode == "local" and controller.recorded(question.id) is None:
             prompts.ask(context.run, question)
@@ -191,7 +191,7 @@ class Condition(Generic[T]):
 
 
 async def _opened(context: ActionContext, question: Question) -> None:
-    await _call.settle(context)
+    await _settling.settle(context)
     await context.controller.open_condition(question)
 
 
@@ -231,7 +231,7 @@ class _NewCondition:
             return condition
         question = condition.question_in(context)
         if _call.on_host_loop(context):
-            _call.begin(context, context.controller.open_condition(question))
+            _settling.begin(context, context.controller.open_condition(question))
         else:
             _call.wait_for(context, _opened(context, question))
         return condition

@@ -195,7 +195,7 @@ class ActionContext(msgspec.Struct, kw_only=True):
     open_calls: asyncio.Semaphore = msgspec.field(
         default_factory=lambda: asyncio.Semaphore(OPEN_CALLS_MAX)
     )
-    #: Traces on their way to the log that no code waits for; the host awaits `_call.settle`
+    #: Traces on their way to the log that no code waits for; the host awaits `_settling.settle`
     #: before it reports the attempt's result.
     unsettled: set[asyncio.Future[None]] = msgspec.field(
         default_factory=set["asyncio.Future[None]"]

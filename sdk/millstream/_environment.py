@@ -13,6 +13,7 @@ from millstream._image import Image
 from millstream._image_use import know
 from millstream._link import Link, checked_links
 from millstream._nearest import unknown_name
+from millstream._overrides import UNEXPECTED, check_resolver, tuple_of
 from millstream._pod import PodTemplate
 from millstream._pool import Pool
 from millstream._resources import Resources
@@ -21,8 +22,9 @@ from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import INLINE_IO_BYTES_MAX, TaskSettings
 from millstream._shown import shown
+from millstream._static_task import check_static, static_task
 from millstream._stream import StreamTask, gathering
-from millstream._task import UNEXPECTED, AsyncTask, SyncTask, Task, check_resolver, tuple_of
+from millstream._task import AsyncTask, SyncTask, Task
 from millstream._unsupported import NotYetSupportedError, check_settings
 
 P = ParamSpec("P")
@@ -38,8 +40,8 @@ _OF_ENVIRONMENT: Final = (
 _OF_TASK: Final = (
     "cache", "docs", "entrypoint", "env_vars", "idempotent", "interruptible", "links",
     "max_inline_io_bytes", "pod_template", "pool", "produces_artifacts", "queue", "report",
-    "resources", "retries", "secrets", "service_account", "short_name", "task_resolver", "timeout",
-    "triggers",
+    "resources", "retries", "secrets", "service_account", "short_name", "static", "task_resolver",
+    "timeout", "triggers",
 )  # fmt: skip
 
 
@@ -259,6 +261,7 @@ class TaskEnvironment(Environment):
         links: Sequence[Link] | Link = (),
         task_resolver: object = None,
         produces_artifacts: bool = False,
+        static: bool = False,
     ) -> TaskDecorator: ...
 
     def task(  # type: ignore[misc]  # `settings` does take all that the third overload names
@@ -273,9 +276,10 @@ class TaskEnvironment(Environment):
                 the environment's), `secrets` (in place of the environment's), `queue`, `pool`,
                 `interruptible`, `max_inline_io_bytes`, `entrypoint`, `report` (keep the report
                 of each attempt), `links` (places elsewhere that show it), and
-                `idempotent=False` for what must never be started twice by the system. Known
-                from Flyte: `pod_template`, `service_account`, `triggers`, `task_resolver`,
-                `produces_artifacts`.
+                `idempotent=False` for what must never be started twice by the system, and
+                `static=True` for a body that only calls tasks: it is run once, to make a plan
+                that is walked without it. Known from Flyte: `pod_template`,
+                `service_account`, `triggers`, `task_resolver`, `produces_artifacts`.
 
         Raises:
             TypeError: Not a function, or an unknown setting.
@@ -301,9 +305,18 @@ class TaskEnvironment(Environment):
             raise TypeError(f"a task is made of a function, not of {what!r}")
         is_async = inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what)
         check_reuse(self.reusable, is_async=is_async)
-        docs, merged = self._settings_of(what, **settings)
+        static = bool(settings.get("static"))
+        if static:
+            check_static(what.__name__, settings)
+        chosen = {name: value for name, value in settings.items() if name != "static"}
+        docs, merged = self._settings_of(what, **chosen)
         task: Task[..., Any]
-        if inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what):
+        yields = inspect.isgeneratorfunction(what) or inspect.isasyncgenfunction(what)
+        if static:
+            if yields:
+                raise ValueError(f"{what.__name__} yields; a static task gives its result at once")
+            task = static_task(what, self, merged, docs)
+        elif yields:
             task = StreamTask[..., Any](gathering(what), self, merged, docs=docs)
         elif inspect.iscoroutinefunction(what):
             task = AsyncTask(what, self, merged, docs=docs)

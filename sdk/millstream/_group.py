@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from typing import Final
 
 from millstream._context import ActionContext, current
+from millstream._planning import planning
 
 #: The group, and the attempt that opened it: a task that happens to run inside another's
 #: context (local mode) must not inherit its group.
@@ -21,6 +22,14 @@ def group(name: str) -> Generator[None]:
     The name is part of the identity of these calls, so that renaming a group makes them new
     ones. An inner group replaces the outer one. Outside a task nothing happens.
     """
+    tracing = planning.get()
+    if tracing is not None:
+        outer, tracing.group = tracing.group, name
+        try:
+            yield
+        finally:
+            tracing.group = outer
+        return
     context = current.get()
     if context is None:
         yield

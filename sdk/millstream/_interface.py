@@ -120,7 +120,12 @@ class Interface:
         return tuple((name, shape.native, shape) for name, shape in self._shape_of_each())
 
     def _shape_of_each(self) -> list[tuple[str, Shape]]:
-        found: list[tuple[str, Shape]] = []
+        return [(name, shape_of(hint)) for name, hint in self.hints.items()]
+
+    @functools.cached_property
+    def hints(self) -> dict[str, object]:
+        """What the value of every parameter is encoded as, in the order of the signature."""
+        found: dict[str, object] = {}
         for parameter in self._parameters:
             hint: object = self.annotations.get(parameter.name, Any)
             if parameter.kind is _VAR_POSITIONAL:
@@ -132,7 +137,7 @@ class Interface:
             elif parameter.default is None and hint is not Any:
                 # `x: int = None` is common, and nothing but a type checker minds.
                 hint = Union[hint, None]  # noqa: UP007 - `|` fails for a string
-            found.append((parameter.name, shape_of(hint)))
+            found[parameter.name] = hint
         return found
 
     @functools.cached_property

@@ -22,6 +22,7 @@ from millstream._client import Client
 from millstream._config import Mode
 from millstream._init import Installation, installation
 from millstream._logger import LogFormat
+from millstream._plan import Plan
 from millstream._remote_task import LazyEntity, TaskDetails
 from millstream._remote_trigger import SavedCall, Trigger, saved_call
 from millstream._retry import duration_ms
@@ -75,6 +76,7 @@ class Runner:
             ClusterNotReachedError: No cluster.
         """
         refuse_here("run")
+        task = _runnable(task)
         deployed: object = task
         if isinstance(deployed, Trigger):
             saved = saved_call(deployed, _by_name(args, kwargs), time.time_ns() // 1_000_000)
@@ -105,6 +107,7 @@ class Runner:
 
     async def aio(self, task: Task[P, R], *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Start a run, awaited on any event loop; errors as those of the plain form."""
+        task = _runnable(task)
         deployed: object = task
         if isinstance(deployed, Trigger):
             found = saved_call(deployed, _by_name(args, kwargs), time.time_ns() // 1_000_000)
@@ -182,6 +185,12 @@ class Runner:
         # Under a known name this may be another run than the one asked for: the first one.
         name = submission.command.name
         return Run(client, answer.run, name=name, task=task, released=released)
+
+
+def _runnable(task: Task[P, R]) -> Task[P, R]:
+    """Return what to run: of a plan, the task that it was made of."""
+    what: object = task
+    return cast("Task[P, R]", what.task) if isinstance(what, Plan) else task
 
 
 def _by_name(args: tuple[object, ...], kwargs: Mapping[str, object]) -> Mapping[str, object]:

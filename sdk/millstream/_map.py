@@ -17,9 +17,11 @@ from typing import Any, Final, Literal, ParamSpec, TypeAlias, TypeVar, cast, ove
 
 from millstream import _call
 from millstream._context import OPEN_CALLS_MAX, ActionContext, current
-from millstream._group import enter_group
+from millstream._errors_plans import PlanError
+from millstream._group import enter_group, group
 from millstream._map_flow import aiter_, cancel, in_thread
 from millstream._map_plan import MapPlan, is_long
+from millstream._planning import planning
 from millstream._syncify import background
 from millstream._task import Task
 from millstream.errors import SyncTaskCallInAsyncContextError
@@ -105,12 +107,14 @@ class Mapper:
             ValueError: `concurrency` < 0.
         """
         context = current.get()
-        if context is not None and _call.in_event_loop():
+        if context is not None and planning.get() is None and _call.in_event_loop():
             raise SyncTaskCallInAsyncContextError(
                 "`map(...)` was called from async code, where it would block the event loop; "
                 "write `async for result in map.aio(...)`"
             )
         plan = _plan(func, args, group_name, concurrency, return_exceptions)
+        if planning.get() is not None:
+            return _traced(plan)
         if context is None:
             return _plain(plan)
         if not own_actions and _shares(context, plan):
@@ -169,6 +173,8 @@ class Mapper:
     ) -> AsyncIterator[Any]:
         """Do the same from async code; see `__call__`."""
         plan = _plan(func, args, group_name, concurrency, return_exceptions)
+        if planning.get() is not None:
+            return _traced_aiter(plan)
         context = current.get()
         if context is not None and not own_actions and _shares(context, plan):
             return aiter_(context, plan)
@@ -256,6 +262,28 @@ def _task_of(mapped: Mapped, iterables: int) -> tuple[Task[..., Any], "functools
             f"parameters before {open_[0]!r} by position"
         )
     return task, mapped
+
+
+def _traced(plan: MapPlan) -> Iterator[Any]:
+    """Make every call a node of the plan that is being traced; a failure fails the plan.
+
+    Raises:
+        PlanError: A concurrency was asked for.
+    """
+    if plan.running_max < OPEN_CALLS_MAX:
+        raise PlanError(
+            f"map({plan.task.name}, ..., concurrency={plan.running_max}) is in a plan, which "
+            f"requests a node as soon as it can run; bound it by max_action_concurrency or a queue"
+        )
+    with group(plan.group):
+        task: Any = plan.task
+        found: list[Any] = [task(*args, **kwargs) for args, kwargs in plan.calls]
+    return iter(found)
+
+
+async def _traced_aiter(plan: MapPlan) -> AsyncIterator[Any]:
+    for found in _traced(plan):
+        yield await found if inspect.iscoroutine(found) else found
 
 
 def _plain(plan: MapPlan) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from millstream._html import action_html, mimebundle
 from millstream._known import known_task
 from millstream._map_shown import Decode, inputs_of_items, outcomes_of_items
 from millstream._outputs import ActionOutputs, decoded, outputs_of
+from millstream._plan_inputs import inputs_of
 from millstream._reader import RunHistory, follow_run, read_run
 from millstream._remote_find import find_action, history_of
 from millstream._remote_phases import transitions_of
@@ -121,7 +122,7 @@ class ActionDetails(Shown):
     @property
     def task_name(self) -> str | None:
         """Name of its task; None for a trace, a timer or a condition."""
-        return self._state.task.name if self._state.kind in ("task", "map") else None
+        return self._state.task.name if self._state.kind in ("task", "map", "graph") else None
 
     @property
     def task_ref(self) -> TaskRef:
@@ -247,7 +248,7 @@ class ActionDetails(Shown):
 
     async def inputs(self) -> ActionInputs:
         """Return the inputs by name; of an action of kind map, those of each of its `items`."""
-        content = await self._content(self._state.inputs)
+        content = await inputs_of(self._run, self._state, self._client.content_of)
         if content is None:
             return ActionInputs()
         task = self._task
@@ -286,7 +287,7 @@ class ActionDetails(Shown):
 
     async def input_literals(self) -> dict[str, Any]:
         """Return the inputs by name, without the classes that they were declared with."""
-        content = await self._content(self._state.inputs)
+        content = await inputs_of(self._run, self._state, self._client.content_of)
         if content is None:
             return {}
         if content.codec == CODEC_ITEMS:

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 import msgspec
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._cache import Cache
 from millstream._client import Client
 from millstream._context import ActionContext, Call, current
@@ -379,7 +379,7 @@ async def _ask(context: ActionContext, query: TaskQuery) -> TaskDetails:
     group = group_here(context)
     k = _call.occurrence(scope, _LOOKUP, hash_, group)
     id_ = child_id(scope.id, task_identity=_LOOKUP, inputs_hash=hash_, group=group, k=k)
-    await _call.settle(context)
+    await _settling.settle(context)
     entry = context.controller.recorded(id_)
     if entry is None:
         call = Call(id_, "lookup", TaskRef(query.name), content, "msgpack", hash_, group, k)

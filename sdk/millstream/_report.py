@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._context import ActionContext, current
 from millstream._forms import TwoForms
 from millstream_events.ids import digest_of
@@ -158,7 +158,7 @@ def _flush_plain() -> None:
     if context is None:
         return
     if _call.on_host_loop(context):
-        _call.begin(context, keep_report(context))
+        _settling.begin(context, keep_report(context))
     else:
         _call.wait_for(context, keep_report(context))
 

@@ -19,6 +19,8 @@ from millstream._client import Client, new_command_id, settle
 from millstream._init import Installation, installation
 from millstream._kept import ordinal_named
 from millstream._known import known_task
+from millstream._plan_inputs import inputs_of
+from millstream._plan_wire import value_of
 from millstream._reader import RunHistory, read_run, resolve_run
 from millstream._run import Run, sink_of
 from millstream._run_options import RunOptions
@@ -38,9 +40,10 @@ from millstream.errors import RuntimeUserError
 from millstream_events.codec import encode
 from millstream_events.commands import Accepted, RunReleased, ShardDescribed, SubmitRun
 from millstream_events.errors import MillstreamError, RejectedError
-from millstream_events.ids import digest_of, show_action
+from millstream_events.ids import show_action
+from millstream_events.plans import KIND_GRAPH, PlanCall, parts_of, plan_call, plan_value
 from millstream_events.state import ActionState, RunState
-from millstream_events.values import INLINE_BYTES_MAX, Blob, Inline, Origin, Policy, RunWide, Value
+from millstream_events.values import Blob, Inline, Origin, Policy, RunWide, Value
 
 R = TypeVar("R")
 _BODY_BYTES: Final = 16
@@ -69,12 +72,13 @@ async def rerun(
     if recover and inputs:
         _warn_stale(run_name, inputs)
     await _check_stored(client, action, run_name, allow_missing_source_outputs, inputs)
-    value, key = action.inputs, action.cache_key
-    uploads: list[bytes] = []
+    value, uploads = await _self_contained(client, state, action)
+    key = action.cache_key
     sink = Sink()
     if inputs:
         what = f"{run_name}/{action_name}"
-        value, uploads, key = await _changed(client, action, inputs, what, sink)
+        given = await inputs_of(state, action, client.content_of)
+        value, uploads, key = _changed(action, given, inputs, what, sink)
     forced = forced_ids(state, force_rerun_actions or ())
     origin = Origin(state.id, "recover" if recover else "rerun", forced)
     policy = _keyed(policy_with(action.rules, options, ()), state.id if recover else "")
@@ -100,6 +104,7 @@ async def rerun(
         cache_key=key,
         context=tuple(sorted({**dict(state.context), **options.custom_context}.items())),
         settings=settings_of(options),
+        kind=KIND_GRAPH if action.kind == KIND_GRAPH else "",
     )
     submission = Submission(command, tuple(uploads), None, sink)
     return await _submit(client, submission, task)
@@ -119,7 +124,8 @@ async def fork(
     history = await _source(client, name, options.project or place.settings.project)
     state = history.state
     root = _action_of(state, name, "a0")
-    args, kwargs = await _call_of(client, root, task_template, inputs)
+    given = await inputs_of(state, root, client.content_of)
+    args, kwargs = _call_of(given, task_template, inputs)
     submission = prepare(place, client, options, task_template, args, kwargs)
     origin = Origin(state.id, "fork")
     command = submission.command
@@ -196,7 +202,7 @@ def _action_of(run: RunState, run_name: str, name: str) -> ActionState:
     if ordinal is None:
         raise RejectedError("no-such-action", f"{run_name} has no action {name!r}")
     action = run.actions[ordinal]
-    if action.kind != "task":
+    if action.kind not in ("task", KIND_GRAPH):
         raise ValueError(f"action {run_name}/{show_action(ordinal)} is a {action.kind}, no task")
     return action
 
@@ -239,8 +245,24 @@ async def _check_stored(
     )
 
 
-async def _changed(
-    client: Client, action: ActionState, inputs: Mapping[str, Any], what: str, sink: Sink
+async def _self_contained(
+    client: Client, run: RunState, action: ActionState
+) -> tuple[Value | None, list[bytes]]:
+    """Return an action's inputs, and what is to be stored; a node's refer to results of its run."""
+    if parts_of(action.inputs) is None:
+        return action.inputs, []
+    found = await inputs_of(run, action, client.content_of)
+    assert found is not None, action
+    value = value_of(found.codec, found.content)
+    return value, [found.content] if isinstance(value, Blob) else []
+
+
+def _changed(
+    action: ActionState,
+    given: Inline | None,
+    inputs: Mapping[str, Any],
+    what: str,
+    sink: Sink,
 ) -> tuple[Value | None, list[bytes], bytes]:
     """Return an action's inputs with some changed, what is to be stored, and the cache key.
 
@@ -248,33 +270,37 @@ async def _changed(
     the class of each value. Without the task the result is not looked up in the cache.
     """
     content, codec = b"\x80", _values.CODEC_MSGPACK
-    if action.inputs is not None:
-        content, codec = await client.content_of(action.inputs), action.inputs.codec
+    if given is not None:
+        content, codec = given.content, given.codec
     items = _raws.decode(content)
     unknown = sorted(set(inputs) - set(items))
     if unknown:
         known = ", ".join(items) or "<none>"
         raise ValueError(f"Unknown input(s) {unknown} for {what}. Known inputs: {known}.")
     task = known_task(action.task)
-    for name, given in inputs.items():
+    for name, changed in inputs.items():
         annotation = Any if task is None else task.interface.annotations.get(name, Any)
-        item_codec, item = _values.encode(given, annotation, where=name, sink=sink)
+        item_codec, item = _values.encode(changed, annotation, where=name, sink=sink)
         items[name] = msgspec.Raw(item)
         codec = item_codec if item_codec == _values.CODEC_PICKLE else codec
     content = msgspec.msgpack.encode(items)
     key = b"" if task is None else cache_key(task, hash_of_inputs(task, content))[0]
-    if len(content) <= INLINE_BYTES_MAX:
-        return Inline(codec, content), [], key
-    return Blob(digest_of(content), len(content), codec), [content], key
+    value = value_of(codec, content)
+    uploads = [content] if isinstance(value, Blob) else []
+    call = plan_call(action.inputs)
+    if call is not None:
+        # The plan's own hash is part of the key of its calls, and is not known here.
+        return plan_value(PlanCall(call.plan, value)), uploads, b""
+    return value, uploads, key
 
 
-async def _call_of(
-    client: Client, root: ActionState, task: Task[..., Any], inputs: Mapping[str, Any]
+def _call_of(
+    root: Inline | None, task: Task[..., Any], inputs: Mapping[str, Any]
 ) -> tuple[tuple[object, ...], dict[str, object]]:
     """Return the arguments of a fork: the earlier ones that the task still has, and `inputs`."""
     content, codec = b"\x80", _values.CODEC_MSGPACK
-    if root.inputs is not None:
-        content, codec = await client.content_of(root.inputs), root.inputs.codec
+    if root is not None:
+        content, codec = root.content, root.codec
     items = {
         name: raw
         for name, raw in _raws.decode(content).items()

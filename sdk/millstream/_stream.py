@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from millstream._native import GATHERS
+from millstream._planning import planning
 from millstream._task import AsyncTask, SyncTask, Task
 
 P = ParamSpec("P")
@@ -70,6 +71,8 @@ class StreamTask(Task[P, Stream[R]]):
 
         Outside a run this is what the function itself gives.
         """
+        if (tracing := planning.get()) is not None:
+            return tracing.call(self, args, kwargs)
         if not self.is_called_in_run():
             return self.forward(*args, **kwargs)
         call = functools.partial(_AIO, self, *args, **kwargs)
@@ -77,7 +80,7 @@ class StreamTask(Task[P, Stream[R]]):
 
     def aio(self, *args: P.args, **kwargs: P.kwargs) -> Any:
         """Return the same as the plain call; outside a run, a stream of what the function gives."""
-        if self.is_called_in_run():
+        if planning.get() is not None or self.is_called_in_run():
             return self(*args, **kwargs)
         call = functools.partial(_PLAIN_AIO, self, *args, **kwargs)
         return Stream[R](call, functools.partial(self.func, *args, **kwargs))

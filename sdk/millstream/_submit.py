@@ -14,7 +14,7 @@ import msgspec
 from millstream._action_id import ActionID
 from millstream._artifact_binding import refuse_nested
 from millstream._bundle import Bundle, main_module, main_script, pickle_task
-from millstream._call import Request, encode_call, with_image
+from millstream._call import Request, encode_call, policy_in, with_image
 from millstream._client import Client, new_command_id
 from millstream._custom_context import context_of_run
 from millstream._handing_on import spread
@@ -23,7 +23,9 @@ from millstream._init import Installation, place_asked_for
 from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
 from millstream._link import links_of
 from millstream._live_tasks import live_token
+from millstream._plan_wire import GraphCall, inputs_value, packed
 from millstream._run_options import RunOptions
+from millstream._static_task import StaticTask, graph_request
 from millstream._task import Task
 from millstream._values_sink import Sink, finish
 from millstream._values_wire import hash_bytes
@@ -31,6 +33,7 @@ from millstream.errors import CodeBundleError
 from millstream_events.codec import encode
 from millstream_events.commands import SubmitRun
 from millstream_events.ids import digest_of, show_action
+from millstream_events.plans import KIND_GRAPH, PlanCall, plan_value
 from millstream_events.values import (
     INLINE_BYTES_MAX,
     Blob,
@@ -86,14 +89,19 @@ def prepare(
     refuse_nested({**dict(zip(task.interface.names, args, strict=False)), **kwargs})
     raw, context = _places(place, options, run)
     with submitted_to(Submitting(raw, is_local=not client.ships_code)):
-        request = encode_call(task, args, kwargs, "")
-    if client.ships_code:
+        request = request_of(task, args, kwargs)
+    if client.ships_code and request.graph is None:
         request = with_image(request, task.image_plan())
     code = code_of(place, options, task, ships_code=client.ships_code)
     uploads: list[bytes] = [] if code.pickled is None else [code.pickled]
-    inputs = _inputs_of(request)
+    inputs = inputs_value(request)
     if isinstance(inputs, Blob) and request.content is not None:
         uploads.append(request.content)
+    if isinstance(request.graph, GraphCall):
+        callees = _Callees(place, client, options, run)
+        packed_plan = packed(request.graph.plan, callees.of)
+        uploads += [*callees.pickles, *packed_plan.uploads]
+        inputs = plan_value(PlanCall(packed_plan.value, inputs))
     policy = policy_with(request.policy, options, links_here(place, options, task, run))
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
@@ -118,17 +126,41 @@ def prepare(
         context=tuple(sorted({**strings_of_run(options), **context}.items())),
         settings=settings_of(options),
         notes=(*options.notes(), *request.used),
+        kind=KIND_GRAPH if request.graph is not None else "",
     )
     return Submission(command, tuple(uploads), code.bundle, request.sink, _missing(client, code))
 
 
-def _inputs_of(request: Request) -> Value | None:
-    """Return what the command says of the inputs: themselves, or the blob that they become."""
-    if request.content is None:
-        return None
-    if len(request.content) <= INLINE_BYTES_MAX:
-        return Inline(request.codec, request.content)
-    return Blob(digest_of(request.content), len(request.content), request.codec)
+def request_of(
+    task: Task[..., Any], args: tuple[object, ...], kwargs: Mapping[str, object]
+) -> Request:
+    """Return the call that a run's root is."""
+    if isinstance(task, StaticTask):
+        return graph_request(task, task.plan(), args, kwargs, "")
+    return encode_call(task, args, kwargs, "")
+
+
+class _Callees:
+    """Finds the tasks that a plan calls, as the root of a run is found."""
+
+    def __init__(self, place: Installation, client: Client, options: RunOptions, run: str) -> None:
+        self._place, self._client, self._options, self._run = place, client, options, run
+        #: Pickled code, to be stored.
+        self.pickles: list[bytes] = []
+
+    def of(self, task: Task[..., Any]) -> tuple[TaskRef, Policy]:
+        """Return how a task is found, and its policy."""
+        ships_code = self._client.ships_code
+        code = code_of(self._place, self._options, task, ships_code=ships_code)
+        if code.pickled is not None:
+            self.pickles.append(code.pickled)
+        policy = policy_in(task.policy(), task.image_plan() if ships_code else None)
+        links = links_here(self._place, self._options, task, self._run)
+        changes: dict[str, object] = {"links": links} if links else {}
+        wide = self._options.wide()
+        if wide != RunWide():
+            changes |= spread(wide, policy)
+        return code.ref, msgspec.structs.replace(policy, **changes) if changes else policy
 
 
 def _missing(client: Client, code: Code) -> tuple[Plan, ...]:

@@ -12,7 +12,7 @@ import inspect
 import sys
 import weakref
 from collections.abc import Callable, Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, ParamSpec, Self, TypeVar, cast
 
 from millstream import _call
 from millstream._cache import (
@@ -22,16 +22,20 @@ from millstream._cache import (
     cache_from_request,
     get_default_policies,
 )
+from millstream._call import Request
+from millstream._context import ActionContext
 from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import body_hash, remember_body, task_identity
 from millstream._image_use import Plan, plan_for
-from millstream._link import Link, checked_links
+from millstream._link import Link
 from millstream._native import TaskInterface
 from millstream._nearest import unknown_name
+from millstream._overrides import checked_overrides
 from millstream._pickled_version import pickled_version
 from millstream._pickling import MAIN_MODULES
+from millstream._planning import planning
 from millstream._pool import Pool
 from millstream._reloads import follow_reloads
 from millstream._resources import Resources
@@ -39,7 +43,6 @@ from millstream._retry import RetryRequest, RetryStrategy, TimeoutRequest, retry
 from millstream._reuse import ReusePolicy, check_reuse
 from millstream._secret import SecretRequest
 from millstream._settings import TaskSettings
-from millstream._unsupported import check_settings
 from millstream.errors import SyncTaskCallInAsyncContextError
 from millstream_events.values import Policy, TaskRef
 
@@ -49,16 +52,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FIXED = ("name", "image", "docs", "interface")
-#: Settings that `override` takes.
-_OVERRIDABLE = (
-    "cache", "entrypoint", "env_vars", "idempotent", "interruptible", "links",
-    "max_inline_io_bytes", "plugin_config", "pod_template", "pool", "produces_artifacts", "queue",
-    "report", "resources", "retries", "reusable", "secrets", "service_account", "short_name",
-    "task_resolver", "timeout", "triggers",
-)  # fmt: skip
-#: How Python, and so Flyte, says that there is no such setting.
-UNEXPECTED: Final = "got an unexpected keyword argument"
 #: With a reuse policy these are its environment's.
 _OF_REUSE = ("resources", "env_vars", "secrets", "service_account")
 #: What errors call them, where it is not their own name.
@@ -77,6 +70,8 @@ class Task(Generic[P, R]):
     debuggable = True
     plugin_config = None
     task_resolver = None
+    #: Its calls are graphs, walked by the leader.
+    is_static = False
 
     def __init__(
         self,
@@ -265,17 +260,30 @@ class Task(Generic[P, R]):
         """
         return plan_for(self.environment)
 
+    @property
+    def body(self) -> Callable[..., Any]:
+        """What an attempt of the task runs."""
+        return self.func
+
+    def request(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: ActionContext
+    ) -> Request:
+        """Return a call of the task made by the current code of `context`, its inputs encoded."""
+        return _call.encode_call(self, args, kwargs, group_here(context))
+
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the task from async code, whether its function is sync or async.
 
         Raises:
             TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
         """
+        if (tracing := planning.get()) is not None:
+            return cast("R", await tracing.awaited(self, args, kwargs))
         context = _call.context_for_call(self.name)
         if context is None:
             outcome = self.func(*args, **kwargs)
             return cast("R", await outcome if asyncio.iscoroutine(outcome) else outcome)
-        request = _call.encode_call(self, args, kwargs, group_here(context))
+        request = self.request(args, kwargs, context)
         result = await _call.on_host(context, _call.submit(context, request))
         return cast("R", _call.decode_outcome(self, result))
 
@@ -323,7 +331,7 @@ class Task(Generic[P, R]):
             "max_inline_io_bytes": max_inline_io_bytes,
             "idempotent": idempotent,
             "pool": pool,
-            **_checked(others),
+            **checked_overrides(others),
         }
         kept = {name: value for name, value in given.items() if value is not None}
         policy: Any = kept.get("reusable", self.settings.reusable)
@@ -377,6 +385,8 @@ class AsyncTask(Task[P, R]):
         Raises:
             TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
         """
+        if (tracing := planning.get()) is not None:
+            return cast("Coroutine[Any, Any, R]", tracing.call(self, args, kwargs))
         if _call.context_for_call(self.name) is not None:
             return self.aio(*args, **kwargs)
         try:
@@ -399,6 +409,8 @@ class SyncTask(Task[P, R]):
             SyncTaskCallInAsyncContextError: From async code inside a run; await `aio` there.
             TraceDoesNotAllowNestedTasksError: Inside a `trace`; use `forward` there.
         """
+        if (tracing := planning.get()) is not None:
+            return cast("R", tracing.call(self, args, kwargs))
         context = _call.context_for_call(self.name)
         if context is None:
             try:
@@ -413,7 +425,7 @@ class SyncTask(Task[P, R]):
                 f"the sync task {self.name} was called plainly from async code, which would block "
                 f"the event loop; write `await {self.func.__name__}.aio(...)`"
             )
-        request = _call.encode_call(self, args, kwargs, group_here(context))
+        request = self.request(args, kwargs, context)
         result = _call.wait_for(context, _call.submit(context, request))
         return cast("R", _call.decode_outcome(self, result))
 
@@ -434,47 +446,6 @@ _SHOWN = frozenset(
         "triggers",
     }
 )  # fmt: skip
-
-
-def _checked(others: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that need no other form; what cannot be overridden is refused."""
-    for name in others:
-        if name in _FIXED:
-            raise ValueError(
-                f"{name.capitalize()} cannot be overridden: {name} cannot be overridden, since "
-                f"it belongs to the task"
-            )
-        if name not in _OVERRIDABLE:
-            raise TypeError(unknown_name(f"override() {UNEXPECTED}", name, _OVERRIDABLE))
-    changes = dict(others)
-    check_resolver(changes.pop("task_resolver", None))
-    own: dict[str, Any] = {
-        name: changes.pop(name) for name in ("links", "report") if name in changes
-    }
-    check_settings(changes)
-    changes.pop("plugin_config", None)
-    if "triggers" in changes:
-        changes["triggers"] = tuple_of(changes["triggers"]) or None
-    if "links" in own:
-        own["links"] = checked_links(own["links"]) or None
-    changes |= own
-    return changes
-
-
-def check_resolver(resolver: object) -> None:
-    """Refuse a way of finding tasks that is not ours.
-
-    Raises:
-        NotYetSupportedError: There is one.
-    """
-    check_settings({"task_resolver": resolver})
-
-
-def tuple_of(value: object) -> tuple[object, ...]:
-    """Return one thing, several or none as a tuple."""
-    if value is None:
-        return ()
-    return tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else (value,)
 
 
 def _find(module: str, qualname: str) -> object:

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar, cast
 
 import msgspec
 
-from millstream import _call
+from millstream import _call, _settling
 from millstream._context import ActionContext, TraceResult, current
 from millstream._failures import record_of
 from millstream._group import group_here
@@ -333,11 +333,11 @@ class _Steps:
             storing = context.loop.create_task(_store(context, ended))
             context.unsettled.add(storing)
             return
-        _call.begin(context, _store(context, ended))
+        _settling.begin(context, _store(context, ended))
 
 
 async def _record(context: ActionContext, ended: _Ended) -> None:
-    await _call.settle(context)
+    await _settling.settle(context)
     await _store(context, ended)
 
 

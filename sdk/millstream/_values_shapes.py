@@ -423,6 +423,11 @@ class UnionShape:
         ]
         self._by_tag = dict(zip(self._tags, self._arms, strict=True))
 
+    @property
+    def tagged(self) -> bool:
+        """Whether the plain form names the arm."""
+        return self._tagged
+
     def to_plain(self, value: object, sink: Sink) -> object:
         cls = type(value)
         arms = list(zip(self._arms, self._tags, strict=True))

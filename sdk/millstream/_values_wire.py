@@ -9,43 +9,47 @@ closed, so that reading a message never runs code.
 
 import datetime as dt
 import decimal
-import hashlib
 import pathlib
-import re
 import uuid
 import zoneinfo
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Final, cast
 
 import msgspec
 from msgspec.msgpack import Ext
 
 from millstream_events.codec import MALFORMED as _MSGSPEC_MALFORMED
+from millstream_events.input_hash import (
+    INPUTS_HASH_BYTES,
+    Code,
+    coded_parts,
+    hash_bytes,
+    hash_of_many,
+    hash_without,
+    inputs_hash,
+    raw_list,
+)
 
-
-class Code:
-    """Extension types. Stored: never renumber.
-
-    Negative ones may differ in bytes for equal values (order, copies of classes): as bytes
-    they lie where the headers of maps lie, so that one scan finds all that `canonical` sorts.
-    """
-
-    PAIRS: Final = -128
-    PICKLE: Final = -127
-    SET: Final = -126
-    FROZENSET: Final = -125
-    TUPLE: Final = -124
-    CODED: Final = -123
-    BIG_INT: Final = 1
-    TEXT: Final = 2
-    DATETIME: Final = 3
-    DATE: Final = 4
-    TIME: Final = 5
-    TIMEDELTA: Final = 6
-    DECIMAL: Final = 7
-    UUID: Final = 8
-    PATH: Final = 9
-    COMPLEX: Final = 10
+__all__ = [
+    "INPUTS_HASH_BYTES",
+    "LEAF_PACKERS",
+    "MALFORMED",
+    "Code",
+    "CodedPlain",
+    "MalformedValueError",
+    "Packed",
+    "Pairs",
+    "Pickled",
+    "coded_of",
+    "hash_bytes",
+    "hash_of_many",
+    "hash_without",
+    "inputs_hash",
+    "pack",
+    "packed_of",
+    "pairs_of",
+    "unpack",
+]
 
 
 class MalformedValueError(ValueError):
@@ -269,7 +273,7 @@ def _unpack_pairs(data: bytes) -> Pairs:
 
 def _unpack_pickled(data: bytes) -> Pickled:
     # The preview came later than the format: it may be missing.
-    match _raw_list(data):
+    match raw_list(data):
         case [bytes() as digest, bytes() as content, str() as preview]:
             return Pickled(digest, content, preview)
         case [bytes() as digest, bytes() as content]:
@@ -279,12 +283,8 @@ def _unpack_pickled(data: bytes) -> Pickled:
 
 
 def _unpack_coded(data: bytes) -> CodedPlain:
-    name, record, digest = _coded_parts(data)
+    name, record, digest = coded_parts(data)
     return CodedPlain(name, unpack(record), digest)
-
-
-def _coded_parts(data: bytes) -> tuple[str, msgspec.Raw, bytes]:
-    return msgspec.msgpack.decode(data, type=tuple[str, msgspec.Raw, bytes])
 
 
 _UNPACKERS: Final[dict[int, Callable[[bytes], object]]] = {
@@ -320,7 +320,6 @@ def _ext_hook(code: int, payload: memoryview) -> object:
 
 
 _decoder: Final = msgspec.msgpack.Decoder(ext_hook=_ext_hook)
-_raw_decoder: Final = msgspec.msgpack.Decoder()
 
 
 def unpack(content: bytes) -> object:
@@ -330,92 +329,3 @@ def unpack(content: bytes) -> object:
         MALFORMED: One of these classes: `content` is no value of ours.
     """
     return _decoder.decode(content)
-
-
-# ------------------------------------------------------------------ hashing
-
-#: A header of a map, or the code of an extension whose bytes may differ for equal values. May
-#: also match inside a text or number, which costs time and nothing else.
-_UNORDERED: Final = re.compile(rb"[\x80-\x8f\xde\xdf]")
-_NESTED: Final = frozenset({Code.SET, Code.FROZENSET, Code.TUPLE})
-
-INPUTS_HASH_BYTES: Final = 16
-
-
-def hash_bytes(parts: Sequence[bytes], *, size: int = INPUTS_HASH_BYTES) -> bytes:
-    """Return a blake2b hash over `parts`; where one ends and the next begins counts."""
-    state = hashlib.blake2b(digest_size=size)
-    for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.digest()
-
-
-def inputs_hash(content: bytes | None) -> bytes:
-    """Return 16 bytes that are equal for equal inputs, whatever the order inside dicts.
-
-    `content` is an encoded value, or None for a call without parameters.
-    """
-    if content is None:
-        return bytes(INPUTS_HASH_BYTES)
-    # The first byte is the map of parameters, which has the order of the signature.
-    if _UNORDERED.search(content, 1) is None:
-        return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
-    try:
-        content = _encoder.encode(_canonical(_raw_decoder.decode(content)))
-    except _MSGSPEC_MALFORMED:
-        return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
-    return hashlib.blake2b(content, digest_size=INPUTS_HASH_BYTES).digest()
-
-
-def hash_of_many(contents: Iterable[bytes], *, salt: bytes) -> bytes:
-    """Return 16 bytes that are equal for equal inputs of many calls, in their order."""
-    plain = (c if _UNORDERED.search(c, 1) is None else inputs_hash(c) for c in contents)
-    return hash_bytes([salt, *plain])
-
-
-def hash_without(content: bytes | None, ignored: frozenset[str]) -> bytes:
-    """Return `inputs_hash` of `content` without these parameters."""
-    if content is None or not ignored:
-        return inputs_hash(content)
-    try:
-        inputs = _raw_decoder.decode(content)
-    except _MSGSPEC_MALFORMED:
-        return inputs_hash(content)
-    if type(inputs) is not dict:
-        return inputs_hash(content)
-    kept = {k: v for k, v in cast("dict[object, object]", inputs).items() if k not in ignored}
-    return inputs_hash(_encoder.encode(kept))
-
-
-def _canonical(plain: object) -> object:
-    """Return a tree that encodes to the same bytes for every order of dicts and sets."""
-    if type(plain) is dict:
-        return _sorted_pairs(cast("dict[object, object]", plain).items())
-    if type(plain) is list or type(plain) is tuple:
-        return [_canonical(item) for item in cast("list[object]", plain)]
-    if type(plain) is Ext:
-        if plain.code == Code.PICKLE:
-            return Ext(Code.PICKLE, _unpack_pickled(bytes(plain.data)).digest)
-        if plain.code == Code.CODED:
-            name, record, digest = _coded_parts(bytes(plain.data))
-            stands = digest or _canonical(_raw_decoder.decode(record))
-            return Ext(Code.CODED, _encoder.encode([name, stands]))
-        if plain.code == Code.PAIRS:
-            return _sorted_pairs(
-                msgspec.msgpack.decode(plain.data, type=list[tuple[object, object]])
-            )
-        if plain.code in _NESTED:
-            items = [_encoder.encode(_canonical(item)) for item in _raw_list(bytes(plain.data))]
-            ordered = items if plain.code == Code.TUPLE else sorted(items)
-            return Ext(plain.code, b"".join(ordered))
-    return plain
-
-
-def _raw_list(data: bytes) -> list[object]:
-    return msgspec.msgpack.decode(data, type=list[object])
-
-
-def _sorted_pairs(pairs: Iterable[Sequence[object]]) -> Ext:
-    ordered = sorted(_encoder.encode([_canonical(part) for part in pair]) for pair in pairs)
-    return Ext(Code.PAIRS, b"".join(ordered))

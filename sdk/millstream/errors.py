@@ -33,6 +33,9 @@ MillstreamError                             every error that Millstream raises o
 │   │   ├── CodeBundleError, DeploymentError
 │   │   ├── SecretNotFoundError             a secret that nobody has set
 │   │   ├── ImageBuildError, InvalidPackageError, InvalidImageNameError, ImagePullBackOffError
+│   │   ├── PlanError                       no plan can be made, or walked
+│   │   │   ├── StaticControlFlowError, PlanTypeError (also TypeError), PlanInputError
+│   │   │   └── PlanCycleError, PlanTooLargeError
 │   │   ├── PrimaryContainerNotFoundError, ParameterMaterializationError
 │   │   ├── GPUFaultUserError               also a GPUFaultError
 │   │   └── AppleSiliconError               .recoverable
@@ -59,7 +62,7 @@ attributes are there, `.code` is the name of its class, and its traceback is its
 import asyncio
 from typing import Any
 
-from millstream import _errors_devices, _errors_roots
+from millstream import _errors_devices, _errors_images, _errors_plans, _errors_roots
 from millstream._errors_devices import (
     APPLE_SILICON_ERRORS_BY_CODE,
     GPU_FAULT_CODES,
@@ -73,6 +76,22 @@ from millstream._errors_devices import (
     GPUFaultError,
     GPUFaultSystemError,
     GPUFaultUserError,
+)
+from millstream._errors_images import (
+    ImageBuildError,
+    ImagePullBackOffError,
+    InvalidImageNameError,
+    InvalidPackageError,
+    ParameterMaterializationError,
+    PrimaryContainerNotFoundError,
+)
+from millstream._errors_plans import (
+    PlanCycleError,
+    PlanError,
+    PlanInputError,
+    PlanTooLargeError,
+    PlanTypeError,
+    StaticControlFlowError,
 )
 from millstream._errors_roots import (
     BaseRuntimeError,
@@ -102,7 +121,7 @@ from millstream_events.errors import (
 )
 
 # Tracebacks and pickles name the public module.
-for _module in (_errors_roots, _errors_devices):
+for _module in (_errors_roots, _errors_devices, _errors_images, _errors_plans):
     for _name, _found in vars(_module).items():
         if isinstance(_found, type) and _name in globals():
             _found.__module__ = __name__
@@ -351,39 +370,6 @@ class InitializationError(BaseRuntimeError):
         super().__init__(code, kind, root_cause_message, worker)
 
 
-class ImageBuildError(_NamedUserError):
-    """An image could not be built."""
-
-
-class InvalidPackageError(RuntimeUserError):
-    """A system package that an image asks for does not exist."""
-
-    def __init__(self, package_name: str, original_error: str) -> None:
-        super().__init__(
-            "InvalidPackageError",
-            f"Invalid system package detected: {package_name!r}; it is in no repository that "
-            f"was asked. Error: {original_error}",
-        )
-        self.package_name = package_name
-        self.original_error = original_error
-
-
-class InvalidImageNameError(_CodedUserError):
-    """The name of an image cannot be read."""
-
-
-class ImagePullBackOffError(_CodedUserError):
-    """An image cannot be brought."""
-
-
-class PrimaryContainerNotFoundError(_CodedUserError):
-    """The container that runs the task is not there."""
-
-
-class ParameterMaterializationError(_NamedUserError):
-    """The value of an app's parameter could not be had."""
-
-
 class LogsNotYetAvailableError(BaseRuntimeError):
     """Nothing has been logged yet."""
 
@@ -474,6 +460,11 @@ __all__ = [
     "OnlyAsyncIOSupportedError",
     "ParameterMaterializationError",
     "PayloadTooLargeError",
+    "PlanCycleError",
+    "PlanError",
+    "PlanInputError",
+    "PlanTooLargeError",
+    "PlanTypeError",
     "PrimaryContainerNotFoundError",
     "RejectedError",
     "RemoteTaskNotFoundError",
@@ -488,6 +479,7 @@ __all__ = [
     "RuntimeUserError",
     "SecretNotFoundError",
     "SlowDownError",
+    "StaticControlFlowError",
     "StoreInUseError",
     "SyncTaskCallInAsyncContextError",
     "TaskInterruptedError",

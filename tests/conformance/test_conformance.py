@@ -30,7 +30,7 @@ NOT_IN_LOCAL_MODE = {
         (
             "fork_reuses", "map_long_details", "recover_changed_inputs", "recover_failed",
             "recover_forced", "recover_nested", "recover_twice", "recover_traces", "rerun_again",
-            "rerun_changed_inputs", "rerun_one_action",
+            "rerun_changed_inputs", "rerun_one_action", "static_recovered",
         ),
         "earlier runs are kept on a cluster, and as in Flyte only there",
     ),
@@ -43,7 +43,7 @@ NOT_IN_LOCAL_MODE = {
 }  # fmt: skip
 OVER_THE_COMMAND_LINE = (
     "custom_error", "default_arguments", "enums_and_dates", "odd_numbers", "printed_output",
-    "pydantic_models", "root_error", "tuple_outputs",
+    "pydantic_models", "root_error", "static_diamond", "tuple_outputs",
 )  # fmt: skip
 DEADLINE_S = 120
 

@@ -83,7 +83,8 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
     "cache_key": _KEYS,
     "key": _KEYS,
     "phase": _PHASES,
-    "kind": st.sampled_from(m.ACTION_KINDS),
+    "kind": st.sampled_from([*m.ACTION_KINDS, "graph", "graph", ""]),
+    "node": st.sampled_from([0, 0, 0, 1, 2, -1]),
     "budget": st.sampled_from(["user", "system", "else"]),
     "what": st.sampled_from(
         ["timer", "backoff", "queued", "runtime", "deadline", "grace", "condition", "else"]
@@ -124,7 +125,7 @@ _POOLS: dict[str, st.SearchStrategy[object]] = {
 def _pool(field: msgspec.inspect.Field) -> st.SearchStrategy[object]:
     if field.name == "items" and isinstance(field.type, msgspec.inspect.IntType):
         return st.sampled_from([0, 2, -1])
-    if field.name in _POOLS and not (field.name == "policy" and _is_text(field)):
+    if field.name in _POOLS and not (field.name in ("policy", "node") and _is_text(field)):
         return _POOLS[field.name]
     return _pool_of(field.type)
 
@@ -210,6 +211,10 @@ def _apt(draw: st.DrawFn, run: RunState) -> m.Event:
     likely = draw(st.booleans())
     if likely and action.token and len(run.actions) < 5:
         kinds = _BIRTHS
+    elif likely and action.state == State.WALKING and len(run.actions) < 5:
+        kinds = [m.ActionRequested]
+    elif likely and action.kind == "graph" and m.GraphStarted in kinds and not run.aborting:
+        kinds = [m.GraphStarted]
     elif likely and action.kind == "childrun":
         kinds = [m.ChildRunFinished if action.child_run else m.ChildRunLinked]
     elif likely and m.AttemptDispatched in kinds and not run.aborting:

@@ -40,7 +40,7 @@ class Task:
     report = False
 
     def __init__(self, func: Callable[..., Any]) -> None:
-        self.func = func
+        self.body = func
         self.interface = Plain(func)
 
 

@@ -24,6 +24,7 @@ from log_builder import (  # noqa: E402 -- found by the line above only
     OTHER,
     OUTPUT,
     RUN,
+    TASK,
     LogBuilder,
     again,
     asked,
@@ -64,16 +65,35 @@ from millstream_events.deployed import (  # noqa: E402
 )
 from millstream_events.fold import fold_entry  # noqa: E402
 from millstream_events.ids import ROOT_ID  # noqa: E402
+from millstream_events.plans import (  # noqa: E402
+    Callee,
+    Fields,
+    Given,
+    Node,
+    Output,
+    Plan,
+    PlanCall,
+    Raw,
+    plan_value,
+)
 from millstream_events.ports import LogEntry  # noqa: E402
 from millstream_events.state import ShardState, state_hash  # noqa: E402
 from millstream_events.subjects import SHARD_KEY  # noqa: E402
-from millstream_events.values import Blob, DeployedAs, Items, Origin, TaskRef  # noqa: E402
+from millstream_events.values import (  # noqa: E402
+    Blob,
+    DeployedAs,
+    Inline,
+    Items,
+    Origin,
+    TaskRef,
+)
 
 THIRD = "lo00-00000003-00000003"
 ARCHIVED = "lo00-00000004-00000004"
 FIRED = "lo00-00000005-00000005"
 PRODUCING = "lo00-00000006-00000006"
 STARTED = "lo00-00000007-00000007"
+WALKED = "lo00-00000008-00000008"
 
 
 def write_log() -> list[LogEntry]:
@@ -87,6 +107,7 @@ def write_log() -> list[LogEntry]:
     _archived(log)
     _deployed(log)
     _published(log)
+    _walked(log)
     return log.entries
 
 
@@ -236,6 +257,24 @@ def _published(log: LogBuilder) -> None:
     event = m.ArtifactPublished(0, published=version, starts=(key,), settles=settles)
     log.frame(SHARD_KEY, [event])
     log.runs([created(run=STARTED, fired=Firing(key, 10, "model", "1"))], key=STARTED)
+
+
+def _walked(log: LogBuilder) -> None:
+    part = Fields(("n", "m"), (Given(("n",)), Output(0, (1,))))
+    plan = Plan(
+        1,
+        (Callee(TASK, retrying(), (b"env.child", b"v1"), 0, ("m",)), Callee(TaskRef("result"))),
+        (Node(0, Fields(("n",), (Raw(b"\x07"),)), "g"), Node(0, part, after=(0,))),
+        Output(1),
+        collector=1,
+    )
+    inputs = plan_value(PlanCall(plan, Inline("msgpack", b"\x81\xa1n\x07")))
+    log.runs(
+        [created(run=WALKED, kind="graph", inputs=inputs), m.GraphStarted(0), asked(1, node=1)],
+        [sent(1), won(1, output=Inline("msgpack", b"\x92\x01\x02")), asked(2, node=2)],
+        [sent(2), won(2), m.GraphSucceeded(0, output=OUTPUT), over()],
+        key=WALKED,
+    )
 
 
 def replayed(entries: list[LogEntry]) -> ShardState:

@@ -51,6 +51,20 @@ def test_runs_that_wait_for_each_others_results_all_end(batch: int) -> None:
         check_history(10_000 + seed, runs=5, cached=True)
 
 
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("batch", range(4))
+def test_the_leader_walks_every_plan_to_its_end_whatever_breaks(batch: int) -> None:
+    walked = 0
+    for seed in range(batch * HISTORIES // 10, (batch + 1) * HISTORIES // 10):
+        world = check_history(20_000 + seed, graphs=True, cached=seed % 2 == 0)
+        walked += sum(
+            action.kind == "graph" and action.phase == "SUCCEEDED"
+            for run in world.fold().runs.values()
+            for action in run.actions
+        )
+    assert walked
+
+
 @pytest.mark.timeout(0)  # As long as the number asked for takes.
 @pytest.mark.parametrize("batch", range(10))
 def test_after_any_faults_live_state_equals_replay_and_snapshot_plus_tail(batch: int) -> None:

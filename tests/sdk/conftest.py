@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from millstream import _call
+from millstream import _settling
 from millstream._context import ActionContext, Call, TraceResult, current
 from millstream._failures import record_of
 from millstream._task import Task
@@ -127,7 +127,7 @@ class Host:
             loop = asyncio.get_running_loop()
             body = functools.partial(function, *args, **kwargs)
             result = await loop.run_in_executor(self.threads, here.run, body)
-        await _call.settle(context)
+        await _settling.settle(context)
         return result
 
 

@@ -39,6 +39,22 @@ async def chain(length: int, seconds: float = 0.02) -> int:
     return sum([await leaf(n, seconds) for n in range(length)])
 
 
+@env.task(retries=0)
+async def knot(n: int, parts: list[int], seconds: float = 0.02) -> int:
+    mark(f"knot-{n}")
+    await asyncio.sleep(seconds)
+    return n + sum(parts)
+
+
+@env.task(static=True)
+async def net(seconds: float) -> int:
+    """Let each node of a layer take from all of the layer before."""
+    before: list[int] = []
+    for layer in range(5):
+        before = [await knot(4 * layer + place, before, seconds) for place in range(4)]
+    return await knot(20, before, seconds)
+
+
 @env.task
 async def fan(width: int, seconds: float = 0.02) -> int:
     """Call all leaves at once."""

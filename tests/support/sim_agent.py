@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from sim_attempt import Attempt
 from sim_calls import cache_of, ended_items, items_of, output_of, policy_of
+from sim_graphs import graph_of
 
 from millstream_events.conditions import ConditionExtras
 from millstream_events.reports import (
@@ -129,7 +130,8 @@ class SimAgent:
                 case Work():
                     if order.generation == self.generation:
                         program = self.world.program_of(order.run)
-                        self.attempts[order.token] = Attempt(order, program)
+                        attempt = Attempt(order, program, graphs=self.world.graphs)
+                        self.attempts[order.token] = attempt
                 case Release() | Refuse() | Cancel() | Adopted() if order.token in self.attempts:
                     self.told(self.attempts[order.token], order)
                 case Notify():
@@ -190,9 +192,11 @@ class SimAgent:
                 error = ErrorRecord("user", "ValueError", "no")
                 self.end(token, Failed(work.run, work.action, token, error, "w", 1, 2))
             else:
-                assert (work.kind == "map") == (items_of(work.id) > 0), work
                 won = Succeeded(work.run, work.action, token, output_of(work.id), "w", 1, 2)
-                self.end(token, msgspec.structs.replace(won, items=ended_items(work.id)))
+                if work.kind == "map":
+                    assert items_of(work.id) > 0, work
+                    won = msgspec.structs.replace(won, items=ended_items(work.id))
+                self.end(token, won)
 
     def leave_behind(self, attempt: Attempt) -> None:
         """Save a checkpoint; a later attempt also says that it took another way."""
@@ -227,6 +231,14 @@ class SimAgent:
             )  # fmt: skip
             self.report(opening)
             return
+        if kind == "graph":
+            name = work.task.name
+            start = StartAction(
+                work.run, work.action, token, call, "graph", TaskRef(name, identity=b"g"),
+                graph_of(call, name + "cc"), b"i", k=attempt.counts[call], policy=policy_of(call),
+            )  # fmt: skip
+            self.report(start)
+            return
         task = TaskRef(work.task.name + "c", identity=b"c")
         cache_key, cache_mode = cache_of(call, heavy=self.world.cached)
         start = StartAction(
@@ -258,7 +270,8 @@ class SimAgent:
             self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
             policy=call.policy,
         )  # fmt: skip
-        self.attempts[token] = Attempt(work, self.world.program_of(work.run))
+        program = self.world.program_of(work.run)
+        self.attempts[token] = Attempt(work, program, graphs=self.world.graphs)
         self.eager[token] = number
         return msgspec.structs.replace(call, eager=token, generation=self.generation)
 

@@ -9,7 +9,7 @@ from millstream_events.reports import Work
 class Attempt:
     """One attempt that an agent runs: a program that follows from the action's id alone."""
 
-    def __init__(self, work: Work, program: str) -> None:
+    def __init__(self, work: Work, program: str, *, graphs: bool = False) -> None:
         self.work = work
         self.known = {entry.id: entry for entry in work.journal}
         # The root's id is the same in every run, so the run is part of the seed; one that
@@ -20,8 +20,11 @@ class Attempt:
         self.counts: dict[bytes, int] = {}
         #: Seeds are ids, so every attempt of an action makes the same calls.
         depth = len(work.task.name)
+        kinds = ["child", "child", "trace", "timer", "condition"]
+        if graphs and depth < 3:
+            kinds += ["graph"] * 3
         for k in range(self.script.choice([0, 0, 1, 2, 3]) if depth < 4 else 0):
-            kind = self.script.choice(["child", "child", "trace", "timer", "condition"])
+            kind = self.script.choice(kinds)
             identity = (kind + work.task.name).encode()
             call = child_id(work.id, task_identity=identity, inputs_hash=b"i", group="", k=k)
             self.counts[call] = k

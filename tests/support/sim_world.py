@@ -10,6 +10,7 @@ from collections import deque
 
 from sim_agent import MS, SimAgent
 from sim_calls import SimBlobs, cache_of
+from sim_graphs import graph_of
 from sim_hearing import Hearing
 from sim_recoveries import Recoveries
 
@@ -52,13 +53,22 @@ class World(Hearing, Recoveries):
     """The shard, and what can go wrong with it."""
 
     def __init__(
-        self, seed: int, *, runs: int = 2, agents: int = 2, slots: int = 3, cached: bool = False
+        self,
+        seed: int,
+        *,
+        runs: int = 2,
+        agents: int = 2,
+        slots: int = 3,
+        cached: bool = False,
+        graphs: bool = False,
     ) -> None:
         self.rng = random.Random(seed)
         self.seed = seed
         self.slots = slots
         #: Most calls, and some roots, share two cache keys and wait for each other.
         self.cached = cached
+        #: Attempts call graphs, and every second root is one.
+        self.graphs = graphs
         self.now_ms = 1_700_000_000_000
         self.config = SchedulerConfig(
             endpoint=Endpoint(url=""), node="n", parent_in_flight_max=2, run_in_flight_max=5
@@ -187,6 +197,8 @@ class World(Hearing, Recoveries):
         """Ask for a run, possibly again."""
         number = self.runs.index(run)
         key, mode = cache_of(run.encode(), heavy=True) if self.cached else (b"", 0)
+        program = self.program_of(run)
+        is_graph = self.graphs and self.runs.index(program) % 2 == 0
         command = SubmitRun(
             bytes([number]) * 16,
             run,
@@ -200,6 +212,8 @@ class World(Hearing, Recoveries):
             deadline_ms=4000 if number % 3 == 2 else 0,
             origin=self.origins.get(run),
             settings=(("cache_scope", "project-domain"),) if self.seed % 3 == number else (),
+            inputs=graph_of(program.encode(), "tcc") if is_graph else None,
+            kind="graph" if is_graph else "",
         )
         self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
 

@@ -119,8 +119,12 @@ def split_tail(
     return Command(tuple(mine), tuple(task))
 
 
-def parse_inputs(tokens: Sequence[str], parameters: Collection[TaskParameter]) -> dict[str, object]:
+def parse_inputs(
+    tokens: Sequence[str], parameters: Collection[TaskParameter], *, partial: bool = False
+) -> dict[str, object]:
     """Return the inputs that the task's tokens spell; defaults are left to the task.
+
+    With `partial`, required ones may be missing.
 
     Raises:
         UsageError: An unknown option, a value of another type, or required ones that are not
@@ -151,7 +155,7 @@ def parse_inputs(tokens: Sequence[str], parameters: Collection[TaskParameter]) -
             expected = f"{name} wants {parameter.type_name}, not {text!r}"
             raise UsageError(f"{expected}{_reason(exc)}") from exc
     missing = [one for one in parameters if one.required and one.name not in inputs]
-    if missing:
+    if missing and not partial:
         listed = ", ".join(f"{one.option} ({one.type_name})" for one in missing)
         raise UsageError(f"required: {listed}")
     return inputs

@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "fork": "Run an earlier run, changed code.",
     "get": "Show runs, actions, logs, values, code, deployed tasks, the cluster.",
     "pause": "Hold a run back.",
+    "plan": "Draw the plan of a task.",
     "replay": "Fold a run's log up to some point.",
     "rerun": "Run an earlier run again.",
     "resume": "Go on with a paused run.",

@@ -11,6 +11,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from millstream._client import sender_name
+from millstream._plan_inputs import inputs_of
 from millstream._reader import follow_run
 from millstream._remote_index import RunFilter, RunIndex, labels_asked
 from millstream._remote_records import TimeFilter, phases_asked, time_of
@@ -31,8 +32,9 @@ from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, 
 from millstream_events.codec import decode_frame
 from millstream_events.errors import BlobError, LogCorruptError
 from millstream_events.ids import show_action
+from millstream_events.plans import parts_of, plan_call
 from millstream_events.ports import LogEntry, OutputBatch
-from millstream_events.state import ActionState
+from millstream_events.state import ActionState, RunState
 from millstream_events.values import Blob, Inline, Value
 
 _RUN_COLUMNS: Final = (
@@ -280,13 +282,29 @@ def get_io(
             "phase": str(found.phase),
         }
         if not outputs_only:
-            view["inputs"] = await _shown(place, found.inputs)
+            view["inputs"] = await _shown_inputs(place, state, found)
         if not inputs_only:
             view["outputs"] = await _shown(place, found.output)
         return view
 
     emit_one(on_cluster(body, where=where), common.output, name="action")
     return DONE
+
+
+async def _shown_inputs(place: Reached, run: RunState, action: ActionState) -> Json:
+    """Return an action's inputs; those of a graph or a node are put together first."""
+    if parts_of(action.inputs) is None and plan_call(action.inputs) is None:
+        return await _shown(place, action.inputs)
+
+    async def fetch(value: Value) -> bytes:
+        if isinstance(value, Inline):
+            return value.content
+        return await place.connection.blobs.get(value.digest)
+
+    try:
+        return value_view(await inputs_of(run, action, fetch, converts=False))
+    except BlobError:
+        return value_view(action.inputs)
 
 
 async def _shown(place: Reached, value: Value | None) -> Json:

@@ -81,6 +81,7 @@ def build() -> App:
     app.command("millstream.cli.doctor:doctor", name="doctor", help=COMMANDS["doctor"])
     app.command("millstream.cli.get_place:whoami", name="whoami", help=COMMANDS["whoami"])
     app.command("millstream.cli.serve:serve_file", name="serve", help=COMMANDS["serve"])
+    app.command("millstream.cli.plan:plan", name="plan", help=COMMANDS["plan"])
     app.command(_getting())
     for verb, nouns in _STORE_VERBS.items():
         turn = App(name=verb, help=COMMANDS[verb])

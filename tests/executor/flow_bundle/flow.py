@@ -34,7 +34,7 @@ class Task:
     report = False
 
     def __init__(self, func):
-        self.func = func
+        self.body = func
         self.interface = Interface(func)
 
 

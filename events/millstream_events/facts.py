@@ -1,6 +1,8 @@
-"""What every recorded fact begins with."""
+"""What every event begins with, and the events of graphs; `model` has the others."""
 
 import msgspec
+
+from millstream_events.values import Value
 
 
 class Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
@@ -14,3 +16,13 @@ class Fact(msgspec.Struct, frozen=True, array_like=True, tag_field="fact"):
     cause: int = 0
     #: Id of the command or report behind it, or empty.
     source: bytes = b""
+
+
+class GraphStarted(Fact, frozen=True, array_like=True, tag=40):
+    """The leader walks the action's plan from here on."""
+
+
+class GraphSucceeded(Fact, frozen=True, array_like=True, tag=41):
+    """Every node of the action's plan succeeded, and with them the action."""
+
+    output: Value | None = None
