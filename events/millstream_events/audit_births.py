@@ -157,7 +157,7 @@ def _birth(
         judge.breach("I12", f"a{event.parent} asks for a{event.action} but does not run")
         if parent.done and not (policy is not None and policy.detached):
             return None
-    is_node = isinstance(event, m.ActionRequested) and event.node > 0
+    is_node = isinstance(event, m.ActionRequested) and event.node != 0
     if is_node and parent.standing is not Standing.WALKING:
         judge.breach("I12", f"a{event.action} is a node, but a{event.parent} walks no plan")
         return None

@@ -274,7 +274,7 @@ def _add_action(run: RunState, ordinal: int, action: ActionState) -> bool:
     if parent.state == State.ABORTING and not action.terminal:
         return False
     # Nodes are the leader's own requests, made while it walks their plan.
-    if action.node < 0 or (action.node and parent.state != State.WALKING):
+    if action.node and parent.state != State.WALKING:
         return False
     run.actions.append(action)
     run.ordinals[action.id] = ordinal

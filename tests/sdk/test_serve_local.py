@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,14 @@ DEADLINE_S = 20
 def fetch(url: str) -> str:
     with urllib.request.urlopen(url, timeout=DEADLINE_S) as answer:
         return str(answer.read().decode())
+
+
+@pytest.fixture(autouse=True)
+def nothing_chosen() -> Iterator[None]:
+    """Serve as a program does that has not called `init`."""
+    flyte.shutdown()
+    yield
+    flyte.shutdown()
 
 
 def plain_server(port: int, answer: Callable[[], str]) -> None:
