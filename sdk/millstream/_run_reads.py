@@ -18,7 +18,8 @@ from millstream._remote_details import (
     Types,
 )
 from millstream._remote_find import history_of
-from millstream._remote_records import RAW_PHASES, ActionIdentifier, ActionInputs, Relation, Shown
+from millstream._remote_records import RAW_PHASES, ActionIdentifier, ActionInputs, Relation
+from millstream._remote_shown import Shown
 from millstream._syncify import (
     Syncified,
     SyncifiedIterator,
