@@ -75,6 +75,7 @@ def build() -> App:
     )
     app.command("millstream.cli.audit:audit", name="audit", help="Check the log's invariants.")
     app.command("millstream.cli.doctor:doctor", name="doctor", help="Check the installation.")
+    app.command("millstream.cli.check:check", name="check", help="Check a file before it runs.")
     app.command(_getting())
     for verb, (does, nouns) in _STORE_VERBS.items():
         turn = App(name=verb, help=does)
