@@ -73,6 +73,7 @@ def build() -> App:
     app.command(
         "millstream.cli.replay:replay", name="replay", help="Fold a run's log up to some point."
     )
+    app.command("millstream.cli.why:why", name="why", help="Say why an action is where it is.")
     app.command("millstream.cli.audit:audit", name="audit", help="Check the log's invariants.")
     app.command("millstream.cli.doctor:doctor", name="doctor", help="Check the installation.")
     app.command("millstream.cli.check:check", name="check", help="Check a file before it runs.")
