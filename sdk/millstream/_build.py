@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from millstream._dockerfile import dockerfile_of
+from millstream._dockerfile import base_of, dockerfile_of
 from millstream._environment_fields import Environment
 from millstream._image import Image
 from millstream._image_use import plan_of_image
@@ -56,7 +56,8 @@ async def _build(
     image.validate()
     plan = plan_of_image(image)
     digest = plan.digest.hex() if plan is not None else ""
-    return ImageBuild(image.uri, digest=digest, dockerfile=dockerfile_of(image))
+    uri = base_of(image) if image.reference and not image.layers else image.uri
+    return ImageBuild(uri, digest=digest, dockerfile=dockerfile_of(image))
 
 
 async def _build_images(*envs: Environment, copy_style: str = "loaded_modules") -> ImageCache:

@@ -18,18 +18,38 @@ from millstream._image_layers import (
     UVScript,
     WorkDir,
 )
+from millstream._image_refs import known_refs, uri_of
+from millstream.errors import ImageBuildError
 
 
 def dockerfile_of(image: Image) -> str:
     """Return the text of a Dockerfile; paths in it are relative to the folder of the caller."""
     if image.dockerfile is not None:
         return image.dockerfile.read_text(encoding="utf-8")
-    lines = [f"FROM {image.base_image or image.reference}"]
+    lines = [f"FROM {base_of(image)}"]
     if image.layers:
         lines.append("COPY --from=ghcr.io/astral-sh/uv:latest /uv /usr/local/bin/uv")
     for layer in image.layers:
         lines += _lines_of(layer)
     return "\n".join(lines) + "\n"
+
+
+def base_of(image: Image) -> str:
+    """Return the image that `image` starts from.
+
+    Raises:
+        ImageBuildError: It stands for a name that the configuration has not.
+    """
+    if image.base_image:
+        return image.base_image
+    found = uri_of(image.reference)
+    if found is None:
+        known = ", ".join(known_refs()) or "none"
+        raise ImageBuildError(
+            f"Image name {image.reference!r} not found in config. Available: {known}; "
+            f"name it in `image.image_refs`, `init(images=...)` or `--image NAME=URI`"
+        )
+    return found
 
 
 def _lines_of(layer: Layer) -> list[str]:

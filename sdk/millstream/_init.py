@@ -10,26 +10,38 @@ import atexit
 import functools
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from millstream._bundle import BundleCache, code_root
 from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._flyte_config import (
+    SUFFIXES,
+    FlyteConfig,
+    find_flyte_config,
+    read_flyte_config,
+)
+from millstream._image_refs import parse_refs, set_refs
 from millstream._io_config import Storage, choose_storage, chosen_storage
 from millstream._io_paths import RAW_DIR, default_root
 from millstream._syncify import background, syncify
-from millstream._unsupported import warn
+from millstream._unsupported import warn, warn_once
 from millstream_events.errors import ConfigError, MillstreamError
+
+if TYPE_CHECKING:
+    from millstream.config import Config
 
 #: Parameters that `flyte.init` has and that mean nothing here.
 _FLYTE_OPTIONS: Final = frozenset(
     {
         "api_key", "auth_client_config", "auth_type", "batch_size", "ca_cert_file_path",
         "client_credentials_secret", "client_id", "command", "headless", "http_proxy_url",
-        "image_builder", "images", "insecure", "insecure_skip_verify",
+        "image_builder", "insecure", "insecure_skip_verify",
         "load_plugin_type_transformers",
+        "user_log_level",
         "local_persistence", "local_tracked", "log_format", "log_level", "org",
         "proxy_command", "rpc_retries", "source_config_path",
         "sync_local_sys_paths",
@@ -131,7 +143,7 @@ def installation() -> Installation:
     Raises:
         ConfigError: A setting from the environment or a file that cannot be used.
     """
-    return _installed or _install({}, Path.cwd())
+    return _installed or install({}, Path.cwd())
 
 
 def is_initialized() -> bool:
@@ -139,10 +151,23 @@ def is_initialized() -> bool:
     return _installed is not None
 
 
-def _install(options: dict[str, Option], start: Path) -> Installation:
+def install(
+    options: dict[str, Option], start: Path, flyte: FlyteConfig | None = None
+) -> Installation:
+    """Take new settings for this process: options over variables over files over the defaults.
+
+    Args:
+        options: Given in code.
+        start: Where the file of settings is looked for, or that file.
+        flyte: A file of Flyte's, weaker than one of ours.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+    """
     global _installed  # noqa: PLW0603 - one for each process, by nature
     first = _installed is None
-    settings = load_settings(options, environ=os.environ, start=start).settings
+    below = {} if flyte is None else settings_of(flyte)
+    settings = load_settings(options, environ=os.environ, start=start, below=below).settings
     _installed = Installation(settings, project_dir_of(start if start.is_dir() else start.parent))
     if first:
         # After the loop's own: what was registered last is called first.
@@ -165,6 +190,7 @@ async def init(
     durability: str | None = None,
     storage: Storage | None = None,
     raw_data_path: str | Path | None = None,
+    images: Mapping[str, str] | None = None,
     **others: object,
 ) -> None:
     """Choose the cluster and the settings of this process; nothing is connected yet.
@@ -184,18 +210,14 @@ async def init(
             and in the workers of an embedded cluster that it starts. Others take it from their
             environment.
         raw_data_path: Folder or URL under which runs keep files.
+        images: Images by name, for `Image.from_ref_name`.
         others: Parameters of `flyte.init` that have no effect here; a warning names them.
 
     Raises:
         ConfigError: A value that cannot be used.
         TypeError: An unknown parameter.
     """
-    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
-    if unknown:
-        raise TypeError(f"init() has no parameter {unknown[0]!r}")
-    given = sorted(name for name, value in others.items() if value)
-    if given:
-        warn("MS2020", f"{', '.join(given)} of init() have no effect in Millstream")
+    _check_others("init", others)
     options: dict[str, Option] = {
         "endpoint": endpoint,
         "project": project,
@@ -209,33 +231,91 @@ async def init(
         "raw_data_path": None if raw_data_path is None else str(raw_data_path),
     }
     choose_storage(storage)
-    _install(options, Path.cwd())
+    if images is not None:
+        set_refs(images)
+    install(options, Path.cwd())
+
+
+def _check_others(function: str, others: Mapping[str, object]) -> None:
+    unknown = sorted(others.keys() - _FLYTE_OPTIONS)
+    if unknown:
+        raise TypeError(f"{function}() has no parameter {unknown[0]!r}")
+    given = sorted(name for name, value in others.items() if value)
+    if given:
+        warn("MS2020", f"{', '.join(given)} of {function}() have no effect in Millstream")
 
 
 @syncify
 async def init_from_config(
-    path: str | Path | None = None,
-    *,
+    path_or_config: "str | Path | Config | None" = None,
     root_dir: str | Path | None = None,
+    *,
+    path: str | Path | None = None,
     project: str | None = None,
     domain: str | None = None,
+    storage: Storage | None = None,
+    images: Sequence[str] | None = None,
+    **others: object,
 ) -> None:
-    """Take the settings of a file; without one, of the nearest above the working directory.
+    """Take the settings of a file; without one, of those that are found.
 
-    It is no error that there is none: then the defaults hold.
+    A `millstream.toml` (or `[tool.millstream]`) counts, and below it a YAML file of Flyte's: the
+    first of `./config.yaml`, `./.flyte/config.yaml`, the same in the git root, `UCTL_CONFIG`,
+    `FLYTECTL_CONFIG`, `~/.union/config.yaml` and `~/.flyte/config.yaml`. Of the latter the
+    project, the domain, an endpoint of NATS and the images' names are taken; one warning names
+    what is left out. It is no error that there is no file: then the defaults hold.
+
+    Args:
+        path_or_config: A file of either kind, or what `millstream.config.auto` returned.
+        root_dir: Folder whose code is sent to workers.
+        path: The file, under another name.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
+        storage: As for `init`.
+        images: `NAME=URI` texts, stronger than those of the file.
+        others: Parameters of Flyte that have no effect here; a warning names them.
 
     Raises:
         ConfigError: The named file is not there, or a value cannot be used.
+        TypeError: An unknown parameter.
     """
+    _check_others("init_from_config", others)
     options: dict[str, Option] = {
         "root_dir": None if root_dir is None else str(root_dir),
         "project": project,
         "domain": domain,
     }
-    start = Path.cwd() if path is None else Path(path)
+    given = path_or_config if path_or_config is not None else path
+    if given is not None and not isinstance(given, str | Path):
+        given = given.source
+    choose_storage(storage)
+    flyte = flyte_config(None if given is None else Path(given))
+    start = Path.cwd() if given is None or flyte is not None else Path(given)
     if not start.exists():
-        raise ConfigError(str(path), "no such file")
-    _install(options, start)
+        raise ConfigError(str(given), "no such file")
+    install(options, start, flyte)
+    set_refs({**({} if flyte is None else flyte.image_refs), **parse_refs(images or ())})
+    if flyte is not None and flyte.left_out:
+        left = ", ".join(flyte.left_out)
+        warn_once("MS2028", f"of {flyte.source} these keys have no effect in Millstream: {left}")
+
+
+def flyte_config(path: Path | None) -> FlyteConfig | None:
+    """Return the file of Flyte's that counts; None: there is none, or `path` is one of ours.
+
+    Raises:
+        ConfigError: It is not there or cannot be read.
+    """
+    if path is not None:
+        return read_flyte_config(path) if path.suffix in SUFFIXES else None
+    found = find_flyte_config(Path.cwd(), environ=os.environ, home=Path.home())
+    return None if found is None else read_flyte_config(found)
+
+
+def settings_of(flyte: FlyteConfig) -> dict[str, tuple[str, str]]:
+    """Return the settings that a file of Flyte's stands for, and where they are from."""
+    given = {"endpoint": flyte.cluster, "project": flyte.project, "domain": flyte.domain}
+    return {name: (value, str(flyte.source)) for name, value in given.items() if value}
 
 
 def current_project() -> str:
@@ -254,7 +334,7 @@ async def shutdown() -> None:
 
     It happens by itself when the process ends.
     """
-    global _installed  # noqa: PLW0603 - see `_install`
+    global _installed  # noqa: PLW0603 - see `install`
     _installed = None
     while _held:
         await _held.pop().close()

@@ -22,11 +22,10 @@ from millstream._check_file import (
 )
 from millstream._environment import TaskEnvironment
 from millstream._environment_fields import list_loaded_environments
-from millstream._init import init
 from millstream._unsupported import recording
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import UserCodeError
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 from millstream.errors import InitializationError
 
 
@@ -53,7 +52,7 @@ def report_on(file: Path) -> Report:
         except UserCodeError as exc:
             failed.append(_failure(file, exc))
         # A worker loads it the same way, so what is known of it holds there too.
-        init(root_dir=None if root.is_relative_to(place_here().project_dir) else root)
+        set_up(root_dir=None if root.is_relative_to(place_here().project_dir) else str(root))
         known = [each for each in list_loaded_environments() if isinstance(each, TaskEnvironment)]
         report = asyncio.run(examine(file, file.resolve().parent, known, noted))
     if failed and not known:

@@ -8,12 +8,11 @@ from cyclopts import Parameter
 
 from millstream._deploy import Deployment, deploy
 from millstream._environment import TaskEnvironment
-from millstream._init import init
 from millstream._views import Json, View
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 
 _Flag = Annotated[bool, Parameter(negative="")]
 _COLUMNS: Final = ("environment", "name", "version", "triggers")
@@ -31,6 +30,7 @@ def deploy_file(
     root_dir: str = "",
     project: str = "",
     domain: str = "",
+    image: tuple[str, ...] = (),
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Register the tasks of an environment, and of all that it depends on, as a version.
@@ -45,16 +45,18 @@ def deploy_file(
         root_dir: Folder whose code is sent.
         project: Instead of the configured one.
         domain: Instead of the configured one.
+        image: NAME=URI of an image for Image.from_ref_name; a bare URI is the default one.
         common: Options of every command.
     """
     module = load_module(file)
     chosen = _chosen(module, env, every=all_)
     root = Path(root_dir).resolve() if root_dir else module_at(file).root
     outside = bool(root_dir) or not root.is_relative_to(place_here().project_dir)
-    init(
-        root_dir=root if outside else None,
+    set_up(
+        root_dir=str(root) if outside else None,
         project=project or None,
         domain=domain or None,
+        images=image,
     )
     made = deploy(*chosen, dry_run=dry_run, version=version or None, copy_style=copy_style)
     emit(rows_of(made), common.output, columns=_COLUMNS)

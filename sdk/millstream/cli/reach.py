@@ -2,14 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
-from millstream._config import Settings, load_settings, project_dir_of
+from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._image_refs import parse_refs, set_refs
+from millstream._init import flyte_config, install, settings_of
 from millstream._kept import ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
 from millstream.cli.outcome import NotFoundError, UsageError, nearest
@@ -73,7 +75,25 @@ class Reached(NamedTuple):
 def place_here() -> Place:
     """Return the project around the working directory, and its settings."""
     here = Path.cwd()
-    return Place(project_dir_of(here), load_settings({}, environ=os.environ, start=here).settings)
+    flyte = flyte_config(None)
+    below = {} if flyte is None else settings_of(flyte)
+    settings = load_settings({}, environ=os.environ, start=here, below=below).settings
+    return Place(project_dir_of(here), settings)
+
+
+def set_up(images: Sequence[str] = (), **options: Option) -> None:
+    """Take the settings of this process, as `init_from_config` would, with options over them.
+
+    Args:
+        images: `NAME=URI` texts.
+        options: Settings by name; None: not given.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+    """
+    flyte = flyte_config(None)
+    install(options, Path.cwd(), flyte)
+    set_refs({**({} if flyte is None else flyte.image_refs), **parse_refs(images)})
 
 
 @asynccontextmanager

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from millstream._cluster import find_cluster
 from millstream._config import Mode
-from millstream._init import init, installation
+from millstream._init import installation
 from millstream._launch import Runner, with_runcontext
 from millstream._remote_task import TaskDetails
 from millstream._remote_tasks import Task as RemoteTask
@@ -24,7 +24,7 @@ from millstream.cli.arguments import find_target, parameters_of, parse_inputs, s
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
 from millstream_events.names import name_flaw
@@ -40,6 +40,7 @@ OWN: Final[Mapping[str, bool]] = {
     "--domain": True,
     "--slots": True,
     "--workers": True,
+    "--image": True,
     "--output": True,
     "-o": True,
     "--version": True,
@@ -115,6 +116,7 @@ def launch(
     slots: int = 0,
     workers: int = 0,
     version: str = "",
+    image: tuple[str, ...] = (),
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Run a task of a file and print its outputs; exit 5 if the run does not succeed.
@@ -134,6 +136,7 @@ def launch(
         slots: Actions at once, if a cluster has to be started.
         workers: Warm workers, if a cluster has to be started.
         version: Of a deployed task; else the latest.
+        image: NAME=URI of an image for Image.from_ref_name; a bare URI is the default one.
         common: Options of every command.
     """
     check_names({"--name": name, "--project": project, "--domain": domain})
@@ -141,10 +144,11 @@ def launch(
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir = place_here().project_dir
     own_root = project_dir if str(file) == DEPLOYED else module_at(file).root
-    init(
-        root_dir=None if own_root.is_relative_to(project_dir) else own_root,
+    set_up(
+        root_dir=None if own_root.is_relative_to(project_dir) else str(own_root),
         slots=slots or None,
         workers=workers or None,
+        images=image,
     )
     mode: Mode = "local" if local else installation().settings.mode
     context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
