@@ -134,7 +134,7 @@ def plan_of(python: tuple[int, int], layers: Iterable[Layer]) -> EnvironmentPlan
     files: dict[str, bytes] = {}
     for layer in layers:
         try:
-            made = _steps_of(layer)
+            made = steps_of_layer(layer)
             if isinstance(layer, CopyConfig):
                 files.update(layer.files())
         except (OSError, ValueError) as exc:
@@ -178,7 +178,13 @@ def decode_plan(content: bytes) -> EnvironmentPlan:
         raise ImageBuildError(f"the environment's plan cannot be read: {exc}") from exc
 
 
-def _steps_of(layer: Layer) -> list[Step]:
+def steps_of_layer(layer: Layer) -> list[Step]:
+    """Return what a layer installs, read from its files.
+
+    Raises:
+        ImageBuildError: It cannot be built by uv.
+        OSError, ValueError: One of its files cannot be read.
+    """
     if isinstance(layer, PoetryProject):
         return _poetry_steps(layer)
     step = _step_of(layer)

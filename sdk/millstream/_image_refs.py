@@ -1,13 +1,20 @@
-"""Images that have a name in the configuration, for `Image.from_ref_name`."""
+"""What a configuration says of images: their names for `Image.from_ref_name`, and who builds."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from millstream._unsupported import warn_once
 from millstream_events.errors import ConfigError
 
 DEFAULT_NAME: Final = "default"
 
+#: agent: environments on hosts, when a task needs one. local: the Docker engine here, as well.
+BUILDERS: Final = ("agent", "local")
+
 _refs: Final[dict[str, str]] = {}
+_builder: Final[list[str]] = []
+#: Builders of Flyte's that nobody has here.
+_OF_FLYTE: Final = ("remote", "local-podman")
 
 
 def set_refs(refs: Mapping[str, str]) -> None:
@@ -42,3 +49,24 @@ def parse_refs(texts: Iterable[str]) -> dict[str, str]:
             raise ConfigError("image", f"must be NAME=URI, or one URI, not {text!r}")
         found[name.strip()] = uri.strip()
     return found
+
+
+def set_builder(name: str | None) -> None:
+    """Choose who builds images; None leaves it as it is.
+
+    Raises:
+        ConfigError: Nobody of that name.
+    """
+    if name is None:
+        return
+    if name in _OF_FLYTE:
+        warn_once("MS2029", f"no image builder {name!r} is there: agents build the environments")
+        return
+    if name not in BUILDERS:
+        raise ConfigError("image_builder", f"must be one of {', '.join(BUILDERS)}, not {name!r}")
+    _builder[:] = [name]
+
+
+def configured_builder() -> str:
+    """Return who builds images; agents alone unless something else was chosen."""
+    return _builder[0] if _builder else BUILDERS[0]

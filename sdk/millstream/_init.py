@@ -24,7 +24,7 @@ from millstream._flyte_config import (
     find_flyte_config,
     read_flyte_config,
 )
-from millstream._image_refs import parse_refs, set_refs
+from millstream._image_refs import BUILDERS, parse_refs, set_builder, set_refs
 from millstream._io_config import Storage, choose_storage, chosen_storage
 from millstream._io_paths import RAW_DIR, default_root
 from millstream._syncify import background, syncify
@@ -39,7 +39,7 @@ _FLYTE_OPTIONS: Final = frozenset(
     {
         "api_key", "auth_client_config", "auth_type", "batch_size", "ca_cert_file_path",
         "client_credentials_secret", "client_id", "command", "headless", "http_proxy_url",
-        "image_builder", "insecure", "insecure_skip_verify",
+        "insecure", "insecure_skip_verify",
         "load_plugin_type_transformers",
         "user_log_level",
         "local_persistence", "local_tracked", "log_format", "log_level", "org",
@@ -191,6 +191,7 @@ async def init(
     storage: Storage | None = None,
     raw_data_path: str | Path | None = None,
     images: Mapping[str, str] | None = None,
+    image_builder: str | None = None,
     **others: object,
 ) -> None:
     """Choose the cluster and the settings of this process; nothing is connected yet.
@@ -211,6 +212,7 @@ async def init(
             environment.
         raw_data_path: Folder or URL under which runs keep files.
         images: Images by name, for `Image.from_ref_name`.
+        image_builder: `local`: `build` makes container images too; `agent`: it does not.
         others: Parameters of `flyte.init` that have no effect here; a warning names them.
 
     Raises:
@@ -231,6 +233,7 @@ async def init(
         "raw_data_path": None if raw_data_path is None else str(raw_data_path),
     }
     choose_storage(storage)
+    set_builder(image_builder)
     if images is not None:
         set_refs(images)
     install(options, Path.cwd())
@@ -255,6 +258,7 @@ async def init_from_config(
     domain: str | None = None,
     storage: Storage | None = None,
     images: Sequence[str] | None = None,
+    image_builder: str | None = None,
     **others: object,
 ) -> None:
     """Take the settings of a file; without one, of those that are found.
@@ -273,6 +277,7 @@ async def init_from_config(
         domain: Instead of the configured one.
         storage: As for `init`.
         images: `NAME=URI` texts, stronger than those of the file.
+        image_builder: As for `init`; stronger than that of the file.
         others: Parameters of Flyte that have no effect here; a warning names them.
 
     Raises:
@@ -295,6 +300,7 @@ async def init_from_config(
         raise ConfigError(str(given), "no such file")
     install(options, start, flyte)
     set_refs({**({} if flyte is None else flyte.image_refs), **parse_refs(images or ())})
+    set_builder(image_builder or (None if flyte is None else flyte.builder) or BUILDERS[0])
     if flyte is not None and flyte.left_out:
         left = ", ".join(flyte.left_out)
         warn_once("MS2028", f"of {flyte.source} these keys have no effect in Millstream: {left}")

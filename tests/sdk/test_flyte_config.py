@@ -10,7 +10,7 @@ import pytest
 import millstream
 from millstream import Image, MillstreamWarning, _unsupported
 from millstream._flyte_config import find_flyte_config, read_flyte_config
-from millstream._image_refs import known_refs, parse_refs, set_refs
+from millstream._image_refs import configured_builder, known_refs, parse_refs, set_builder, set_refs
 from millstream._init import installation
 from millstream.config import Config, get_config_file
 from millstream.errors import ImageBuildError
@@ -50,6 +50,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setattr(_unsupported, "_warned", set())
     yield folder
     set_refs({})
+    set_builder("agent")
     millstream.shutdown()
 
 
@@ -111,6 +112,7 @@ def test_init_from_config_takes_it_and_warns_once_of_what_is_left_out(project: P
     assert (settings.project, settings.domain) == ("billing", "production")
     assert settings.endpoint == "nats://secret@127.0.0.1:4222"
     assert known_refs() == ("custom", "default")
+    assert configured_builder() == "local"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         millstream.init_from_config(".flyte/config.yaml", project="other")

@@ -49,7 +49,7 @@ def deploy_file(
         common: Options of every command.
     """
     module = load_module(file)
-    chosen = _chosen(module, env, every=all_)
+    chosen = chosen_environments(module, env, every=all_)
     root = Path(root_dir).resolve() if root_dir else module_at(file).root
     outside = bool(root_dir) or not root.is_relative_to(place_here().project_dir)
     set_up(
@@ -63,7 +63,13 @@ def deploy_file(
     return DONE
 
 
-def _chosen(module: ModuleType, name: str, *, every: bool) -> list[TaskEnvironment]:
+def chosen_environments(module: ModuleType, name: str, *, every: bool) -> list[TaskEnvironment]:
+    """Return the environments of a file that a command names.
+
+    Raises:
+        UsageError: None is named.
+        NotFoundError: There is no such environment; the nearest is named.
+    """
     found = {key: each for key, each in vars(module).items() if isinstance(each, TaskEnvironment)}
     if every:
         return list({id(each): each for each in found.values()}.values())

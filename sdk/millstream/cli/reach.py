@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
 from millstream._config import Option, Settings, load_settings, project_dir_of
-from millstream._image_refs import parse_refs, set_refs
+from millstream._image_refs import parse_refs, set_builder, set_refs
 from millstream._init import flyte_config, install, settings_of
 from millstream._kept import ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
@@ -94,6 +94,7 @@ def set_up(images: Sequence[str] = (), **options: Option) -> None:
     flyte = flyte_config(None)
     install(options, Path.cwd(), flyte)
     set_refs({**({} if flyte is None else flyte.image_refs), **parse_refs(images)})
+    set_builder(None if flyte is None else flyte.builder)
 
 
 @asynccontextmanager

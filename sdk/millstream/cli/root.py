@@ -65,6 +65,7 @@ def build() -> App:
     app.command("millstream.cli.rerun:app", name="rerun", help="Run an earlier run again.")
     app.command("millstream.cli.fork:app", name="fork", help="Run an earlier run, changed code.")
     app.command("millstream.cli.deploy:deploy_file", name="deploy", help="Deploy a file's tasks.")
+    app.command("millstream.cli.build:build_file", name="build", help="Build a file's images.")
     app.command("millstream.cli.diff:diff", name="diff", help="Compare two runs.")
     app.command("millstream.cli.dev:dev", name="dev", help="Run a cluster for this directory.")
     app.command(
