@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from millstream._docker import build_container, docker_flaw
-from millstream._dockerfile import base_of, dockerfile_of
+from millstream._dockerfile import dockerfile_of, starting_image
 from millstream._environment_fields import Environment
 from millstream._image import Image
 from millstream._image_refs import BUILDERS, configured_builder
@@ -75,7 +75,7 @@ async def _build(
     if chosen not in BUILDERS:
         raise ValueError(f"builder must be one of {', '.join(BUILDERS)}, not {chosen!r}")
     image.validate()
-    uri = base_of(image) if image.reference and not image.layers else image.uri
+    uri = starting_image(image) if image.reference and not image.layers else image.uri
     text = dockerfile_of(image)
     built = ""
     if chosen == "local" and not dry_run and (image.layers or image.dockerfile is not None):

@@ -64,7 +64,7 @@ def recipe_of(image: Image, *, uv: str = UV_OF_REGISTRY) -> Recipe:
     """
     if image.dockerfile is not None:
         return Recipe(image.dockerfile.read_text(encoding="utf-8"))
-    lines, files = [f"FROM {base_of(image)}"], dict[str, bytes]()
+    lines, files = [f"FROM {starting_image(image)}"], dict[str, bytes]()
     if any(isinstance(layer, _BY_UV) for layer in image.layers):
         lines.append(uv)
     for number, layer in enumerate(image.layers):
@@ -75,7 +75,7 @@ def recipe_of(image: Image, *, uv: str = UV_OF_REGISTRY) -> Recipe:
     return Recipe("\n".join(lines) + "\n", tuple(files.items()))
 
 
-def base_of(image: Image) -> str:
+def starting_image(image: Image) -> str:
     """Return the image that `image` starts from.
 
     Raises:

@@ -154,17 +154,9 @@ def launch(
     context = with_runcontext(mode=mode, name=name, project=project, domain=domain)
     if mode == "local":
         return _run_here(context.run, cast("Task[..., Any]", found), values, common)
-    embedded = is_embedded()
-    if detach and embedded:
-        raise ClusterNotReachedError(str(project_dir), "--detach needs one that stays")
-    started: Run[Any] | None = None
-    try:
-        started = context.run(cast("Task[..., Any]", found), **values)
-        if not detach:
-            wait_for_end(started, follow=follow)
-    except KeyboardInterrupt:
-        interrupted(started, embedded=embedded)
-    return report_run(started, common, detached=detach)
+    return _run_there(
+        context.run, cast("Task[..., Any]", found), values, common, detach=detach, follow=follow
+    )
 
 
 def check_names(names: Mapping[str, str]) -> None:
@@ -188,6 +180,30 @@ def _run_here(
     except BaseRuntimeError as exc:
         return _local_failure(exc, common)
     return report_run(run, common, detached=False)
+
+
+def _run_there(
+    start: Runner,
+    task: Task[..., Any],
+    values: Mapping[str, object],
+    common: OutputOptions,
+    *,
+    detach: bool,
+    follow: bool,
+) -> int:
+    embedded = is_embedded()
+    if detach and embedded:
+        raise ClusterNotReachedError(
+            str(installation().project_dir), "--detach needs one that stays"
+        )
+    started: Run[Any] | None = None
+    try:
+        started = start(task, **values)
+        if not detach:
+            wait_for_end(started, follow=follow)
+    except KeyboardInterrupt:
+        interrupted(started, embedded=embedded)
+    return report_run(started, common, detached=detach)
 
 
 def is_embedded() -> bool:
