@@ -86,7 +86,11 @@ def project_dir_of(start: Path) -> Path:
 
 
 def load_settings(
-    options: Mapping[str, Option], *, environ: Mapping[str, str], start: Path
+    options: Mapping[str, Option],
+    *,
+    environ: Mapping[str, str],
+    start: Path,
+    below: Mapping[str, tuple[str, str]] | None = None,
 ) -> Loaded:
     """Fold all sources of settings.
 
@@ -94,6 +98,7 @@ def load_settings(
         options: Given in code; None stands for "not given".
         environ: The process's environment.
         start: Folder above which the configuration file is looked for; or that file itself.
+        below: Weaker than all of them but the defaults: setting -> (value, where it is from).
 
     Raises:
         ConfigError: A file that cannot be read, an unknown key, or a value that cannot be used.
@@ -101,6 +106,8 @@ def load_settings(
     values: dict[str, object] = {}
     origins = dict.fromkeys(Settings.__struct_fields__, "default")
     path = start if start.is_file() else config_file_of(start)
+    for name, (given, origin) in (below or {}).items():
+        values[name], origins[name] = given, origin
     if path is not None:
         for name, value in _read_file(path).items():
             values[name], origins[name] = value, str(path)

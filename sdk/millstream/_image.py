@@ -35,6 +35,9 @@ _Platform: TypeAlias = "Architecture | tuple[Architecture, ...] | None"
 _Urls: TypeAlias = "str | Sequence[str] | None"
 
 _PLATFORMS: Final[tuple[Architecture, ...]] = ("linux/amd64", "linux/arm64")
+_PLATFORM: Final[tuple[Architecture, ...]] = ("linux/amd64",)
+#: Of images that were asked for no platform.
+USUAL_PLATFORMS: Final = (_PLATFORMS, _PLATFORM)
 _NAME: Final = "millstream"
 _REF_NAME: Final = "default"
 
@@ -54,7 +57,7 @@ class Image(ContainerLayers):
     dockerfile: Path | None = None
     registry: str | None = None
     name: str | None = None
-    platform: tuple[Architecture, ...] = ("linux/amd64",)
+    platform: tuple[Architecture, ...] = _PLATFORM
     python_version: tuple[int, int] = field(default_factory=lambda: sys.version_info[:2])
     extendable: bool = False
     _is_cloned: bool = False

@@ -34,7 +34,11 @@ class ContainerLayers:
         secret_mounts: SecretRequest | None = None,
         project_install_mode: InstallMode = "dependencies_only",
     ) -> Self:
-        """Return the image with the dependencies of a Poetry project; for containers only."""
+        """Return the image with the main dependencies of a Poetry project, as its lock pins them.
+
+        On a host neither Poetry nor its options are used: the lock decides. `extra_args` other
+        than `--only main` and `--no-root` are refused there, when a task needs the image.
+        """
         pyproject = Path(pyproject_file)
         layer = PoetryProject(
             pyproject=pyproject,

@@ -32,6 +32,7 @@ from millstream._image_layers import (
     WorkDir,
     script_head,
 )
+from millstream._poetry_lock import refused_options, requirements_of
 from millstream._secret import secrets_from_request
 from millstream.errors import ImageBuildError
 from millstream_events.ids import Digest, digest_of
@@ -133,15 +134,14 @@ def plan_of(python: tuple[int, int], layers: Iterable[Layer]) -> EnvironmentPlan
     files: dict[str, bytes] = {}
     for layer in layers:
         try:
-            step = _step_of(layer)
+            made = steps_of_layer(layer)
             if isinstance(layer, CopyConfig):
                 files.update(layer.files())
         except (OSError, ValueError) as exc:
             raise ImageBuildError(f"{type(layer).__name__}: {exc}") from exc
         if isinstance(layer, Env):
             env_vars.update(layer.env_vars)
-        if step is not None:
-            steps.append(step)
+        steps += made
     if sum(map(len, files.values())) > FILES_BYTES_MAX:
         raise ImageBuildError(f"the image's files take more than {FILES_BYTES_MAX >> 20} MiB")
     return EnvironmentPlan(
@@ -178,6 +178,38 @@ def decode_plan(content: bytes) -> EnvironmentPlan:
         raise ImageBuildError(f"the environment's plan cannot be read: {exc}") from exc
 
 
+def steps_of_layer(layer: Layer) -> list[Step]:
+    """Return what a layer installs, read from its files.
+
+    Raises:
+        ImageBuildError: It cannot be built by uv.
+        OSError, ValueError: One of its files cannot be read.
+    """
+    if isinstance(layer, PoetryProject):
+        return _poetry_steps(layer)
+    step = _step_of(layer)
+    return [] if step is None else [step]
+
+
+def _poetry_steps(layer: PoetryProject) -> list[Step]:
+    """Return the steps that install what the lock pins, and the project itself if asked."""
+    refused = refused_options(layer.extra_args)
+    if refused:
+        raise ImageBuildError(
+            f"{' '.join(refused)} of `poetry install` cannot be followed: main dependencies alone "
+            f"are installed, as the lock pins them; use `with_uv_project` or `with_requirements`"
+        )
+    packages = requirements_of(_content(layer.pyproject), _content(layer.poetry_lock))
+    secrets = _secrets(layer)
+    # The lock is complete: nothing else may come in beside it.
+    steps = [Step(requirements=_kept(packages), arguments=("--no-deps",), secrets=secrets)]
+    if layer.project_install_mode == "install_project":
+        files = _files_of(layer.pyproject.parent)
+        own = Step(project=files, install_project=True, arguments=("--no-deps",), secrets=secrets)
+        steps.append(own)
+    return [step for step in steps if step.requirements or step.project]
+
+
 def _step_of(layer: Layer) -> Step | None:
     """Return what a layer installs; None: nothing."""
     match layer:
@@ -200,11 +232,6 @@ def _step_of(layer: Layer) -> Step | None:
             return _step(layer, _kept(layer.packages or ()))
         case PythonWheels():
             return Step(arguments=layer.arguments(), wheels=_wheels(layer))
-        case PoetryProject():
-            raise ImageBuildError(
-                f"{layer.pyproject} is a project of Poetry, which hosts have not; use "
-                f"`with_uv_project` or `with_requirements`"
-            )
         case PixiProject() | PixiScript():
             raise ImageBuildError(
                 "pixi installs conda packages, which hosts have not; use `from_uv_script`, "
@@ -220,7 +247,7 @@ def _step(layer: PipOption, packages: tuple[str, ...]) -> Step | None:
     return Step(requirements=packages, arguments=layer.arguments(), secrets=_secrets(layer))
 
 
-def _secrets(layer: PipOption) -> tuple[SecretRef, ...]:
+def _secrets(layer: PipOption | PoetryProject) -> tuple[SecretRef, ...]:
     return tuple(secret.as_ref() for secret in secrets_from_request(layer.secret_mounts))
 
 
@@ -247,16 +274,16 @@ def _dependencies(pyproject: Path) -> tuple[str, ...]:
 def _project(layer: UVProject) -> tuple[tuple[str, bytes], ...]:
     """Return the files of a project that its installation needs, by name."""
     if layer.project_install_mode == "install_project":
-        folder = CopyConfig(path_type=1, src=layer.pyproject.parent, dst=".")
-        return tuple(
-            (name, content)
-            for name, content in folder.files()
-            if not name.endswith((".pyc", ".pyo"))
-        )
+        return _files_of(layer.pyproject.parent)
     found = [("pyproject.toml", _content(layer.pyproject))]
     if layer.uvlock is not None:
         found.append(("uv.lock", _content(layer.uvlock)))
     return tuple(found)
+
+
+def _files_of(folder: Path) -> tuple[tuple[str, bytes], ...]:
+    every = CopyConfig(path_type=1, src=folder, dst=".").files()
+    return tuple((name, content) for name, content in every if not name.endswith((".pyc", ".pyo")))
 
 
 def _wheels(layer: PythonWheels) -> tuple[tuple[str, bytes], ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
-from millstream._image import Image
+from millstream._image import USUAL_PLATFORMS, Image
 from millstream._image_layers import AptPackages, Commands, WorkDir
 from millstream._image_plan import encode_plan, is_plain, plan_of
 from millstream._unsupported import warn_once
@@ -65,6 +65,8 @@ def _left_out(image: Image) -> list[tuple[str, str, str]]:
         found.append(("MS2001", "the base image or Dockerfile", instead))
     if image.registry:
         found.append(("MS2022", "the registry", "agents build environments themselves"))
+    if image.platform not in USUAL_PLATFORMS:
+        found.append(("MS2026", "the platform", "an environment is of its agent's machine"))
     for layer in image.layers:
         match layer:
             case AptPackages():

@@ -10,31 +10,40 @@ import atexit
 import functools
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from millstream._bundle import BundleCache, code_root
 from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
 from millstream._context import current
+from millstream._flyte_config import (
+    SUFFIXES,
+    FlyteConfig,
+    find_flyte_config,
+    read_flyte_config,
+)
+from millstream._image_refs import BUILDERS, parse_refs, set_builder, set_refs
 from millstream._io_config import Storage, choose_storage, chosen_storage
 from millstream._io_paths import default_root
 from millstream._nearest import unknown_name
 from millstream._raw_place import RAW_DIR
 from millstream._run_options import log_variables
 from millstream._syncify import background, syncify
-from millstream._unsupported import warn
-from millstream.config import Config
+from millstream._unsupported import warn, warn_once
 from millstream_events.errors import ConfigError, MillstreamError
+
+if TYPE_CHECKING:
+    from millstream.config import Config
 
 #: Parameters that `flyte.init` has and that mean nothing here.
 _FLYTE_OPTIONS: Final = frozenset(
     {
         "api_key", "auth_client_config", "auth_type", "batch_size", "ca_cert_file_path",
         "client_credentials_secret", "client_id", "command", "headless", "http_proxy_url",
-        "image_builder", "images", "insecure", "insecure_skip_verify",
+        "insecure", "insecure_skip_verify",
         "disable_keyring", "image_registry", "load_plugin_type_transformers",
         "local_persistence", "local_tracked", "local_tracked_strict", "org",
         "proxy_command", "rpc_retries", "scopes", "source_config_path",
@@ -151,7 +160,7 @@ def installation() -> Installation:
     Raises:
         ConfigError: A setting from the environment or a file that cannot be used.
     """
-    return _installed or _install({}, Path.cwd())
+    return _installed or install({}, Path.cwd())
 
 
 def is_initialized() -> bool:
@@ -159,10 +168,23 @@ def is_initialized() -> bool:
     return _installed is not None
 
 
-def _install(options: dict[str, Option], start: Path) -> Installation:
+def install(
+    options: dict[str, Option], start: Path, flyte: FlyteConfig | None = None
+) -> Installation:
+    """Take new settings for this process: options over variables over files over the defaults.
+
+    Args:
+        options: Given in code.
+        start: Where the file of settings is looked for, or that file.
+        flyte: A file of Flyte's, weaker than one of ours.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+    """
     global _installed  # noqa: PLW0603 - one for each process, by nature
     first = _installed is None
-    settings = load_settings(options, environ=os.environ, start=start).settings
+    below = {} if flyte is None else settings_of(flyte)
+    settings = load_settings(options, environ=os.environ, start=start, below=below).settings
     _installed = Installation(settings, project_dir_of(start if start.is_dir() else start.parent))
     if first:
         # After the loop's own: what was registered last is called first.
@@ -185,6 +207,8 @@ async def init(
     durability: str | None = None,
     storage: Storage | None = None,
     raw_data_path: str | Path | None = None,
+    images: Mapping[str, str] | None = None,
+    image_builder: str | None = None,
     **others: object,
 ) -> None:
     """Choose the cluster and the settings of this process; nothing is connected yet.
@@ -200,13 +224,13 @@ async def init(
         slots: Actions at once in an embedded cluster.
         workers: Warm workers of an embedded cluster.
         durability: `process`, `interval` or `disk`, of an embedded cluster.
-        storage: How object stores are reached (`millstream.storage.S3(...)`): in this process,
-            and in the workers of an embedded cluster that it starts. Others take it from their
-            environment.
+        storage: How object stores are reached (`millstream.storage.S3(...)`), here and by an
+            embedded cluster that starts from here. Others take it from their environment.
         raw_data_path: Folder or URL under which runs keep files.
-        others: `log_level`, `log_format`, `user_log_level` and `reset_root_logger`, as in
-            `with_runcontext` but for all runs; and parameters of `flyte.init` that have no
-            effect here; a warning names them.
+        images: Images by name, for `Image.from_ref_name`.
+        image_builder: `local`: `build` makes container images too; `agent`: it does not.
+        others: Options of logging, as in `with_runcontext` but for all runs; and parameters of
+            `flyte.init` that have no effect here; a warning names them.
 
     Raises:
         ConfigError: A value that cannot be used.
@@ -226,31 +250,43 @@ async def init(
         "raw_data_path": None if raw_data_path is None else str(raw_data_path),
     }
     choose_storage(storage)
-    _install(options, Path.cwd())
+    set_builder(image_builder)
+    if images is not None:
+        set_refs(images)
+    install(options, Path.cwd())
 
 
 @syncify
 async def init_from_config(
-    path_or_config: str | Path | Config | None = None,
+    path_or_config: "str | Path | Config | None" = None,
     root_dir: str | Path | None = None,
     *,
+    path: str | Path | None = None,
     project: str | None = None,
     domain: str | None = None,
     storage: Storage | None = None,
+    images: Sequence[str] | None = None,
+    image_builder: str | None = None,
     **others: object,
 ) -> None:
-    """Take the settings of a file; without one, of the nearest above the working directory.
+    """Take the settings of a file; without one, of those that are found.
 
-    It is no error that there is none: then the defaults hold.
+    A `millstream.toml` (or `[tool.millstream]`) counts, and below it a YAML file of Flyte's: the
+    first of `./config.yaml`, `./.flyte/config.yaml`, the same in the git root, `UCTL_CONFIG`,
+    `FLYTECTL_CONFIG`, `~/.union/config.yaml` and `~/.flyte/config.yaml`. Of the latter the
+    project, the domain, an endpoint of NATS and the images' names are taken; one warning names
+    what is left out. It is no error that there is no file: then the defaults hold.
 
     Args:
-        path_or_config: The file, or a `millstream.config.Config`.
-        root_dir: As for `init`; the next ones too.
-        project: Instead of the file's.
-        domain: Instead of the file's.
-        storage: How object stores are reached.
-        others: `log_level`, `log_format`, `user_log_level`, and parameters of
-            `flyte.init_from_config` that have no effect here; a warning names them.
+        path_or_config: A file of either kind, or what `millstream.config.auto` returned.
+        root_dir: Folder whose code is sent to workers.
+        path: The file, under another name.
+        project: Instead of the configured one.
+        domain: Instead of the configured one.
+        storage: As for `init`.
+        images: `NAME=URI` texts, stronger than those of the file.
+        image_builder: As for `init`; stronger than that of the file.
+        others: As for `init`.
 
     Raises:
         ConfigError: The named file is not there, or a value cannot be used.
@@ -262,18 +298,61 @@ async def init_from_config(
         "domain": domain,
     }
     _take_others("init_from_config", others)
-    start = Path.cwd()
-    if isinstance(path_or_config, Config):
-        config = path_or_config
-        options["endpoint"] = config.platform.endpoint
-        options["project"] = project or config.task.project
-        options["domain"] = domain or config.task.domain
-    elif path_or_config is not None:
-        start = Path(path_or_config)
-    if not start.exists():
-        raise ConfigError(str(path_or_config), "no such file")
     choose_storage(storage)
-    _install(options, start)
+    given = path_or_config if path_or_config is not None else path
+    if given is None or isinstance(given, str | Path):
+        config, source = None, given
+    else:
+        config, source = given, given.source
+    flyte = flyte_config(None if source is None else Path(source), search=config is None)
+    start = Path.cwd() if source is None or flyte is not None else Path(source)
+    if not start.exists():
+        raise ConfigError(str(source), "no such file")
+    refs = {} if flyte is None else dict(flyte.image_refs)
+    builder = None if flyte is None else flyte.builder
+    if config is not None:
+        own = _options_of(config, flyte)
+        options |= {name: options.get(name) or value for name, value in own.items()}
+        refs |= config.image.image_refs
+        builder = config.image.builder or builder
+    install(options, start, flyte)
+    set_refs({**refs, **parse_refs(images or ())})
+    set_builder(image_builder or builder or BUILDERS[0])
+    if flyte is not None and flyte.left_out:
+        left = ", ".join(flyte.left_out)
+        warn_once("MS2028", f"of {flyte.source} these keys have no effect in Millstream: {left}")
+
+
+def _options_of(config: "Config", flyte: FlyteConfig | None) -> dict[str, Option]:
+    """Return what a `Config` says itself; Flyte's endpoint is for `settings_of` to judge."""
+    endpoint = config.platform.endpoint
+    if flyte is not None and endpoint == flyte.endpoint:
+        endpoint = None
+    return {"endpoint": endpoint, "project": config.task.project, "domain": config.task.domain}
+
+
+def flyte_config(path: Path | None, *, search: bool = True) -> FlyteConfig | None:
+    """Return the file of Flyte's that counts; None: there is none, or `path` is one of ours.
+
+    Args:
+        path: A file that was named.
+        search: Look where Flyte looks if none was named.
+
+    Raises:
+        ConfigError: It is not there or cannot be read.
+    """
+    if path is not None:
+        return read_flyte_config(path) if path.suffix in SUFFIXES else None
+    if not search:
+        return None
+    found = find_flyte_config(Path.cwd(), environ=os.environ, home=Path.home())
+    return None if found is None else read_flyte_config(found)
+
+
+def settings_of(flyte: FlyteConfig) -> dict[str, tuple[str, str]]:
+    """Return the settings that a file of Flyte's stands for, and where they are from."""
+    given = {"endpoint": flyte.cluster, "project": flyte.project, "domain": flyte.domain}
+    return {name: (value, str(flyte.source)) for name, value in given.items() if value}
 
 
 def _take_others(function: str, others: Mapping[str, object]) -> None:
@@ -337,7 +416,7 @@ async def shutdown() -> None:
 
     It happens by itself when the process ends.
     """
-    global _installed  # noqa: PLW0603 - see `_install`
+    global _installed  # noqa: PLW0603 - see `install`
     _installed = None
     while _held:
         await _held.pop().close()

@@ -12,6 +12,7 @@ from millstream._resources import Resources
 from millstream._retry import RetryStrategy, TimeoutRequest, duration_ms, timeout_of
 from millstream._reuse import ReusePolicy
 from millstream._secret import SecretRequest, secrets_from_request
+from millstream._unsupported import warn_once
 from millstream_events.values import (
     NO_NEEDS,
     WORKER_ALONE,
@@ -111,6 +112,10 @@ class TaskSettings:
 
     def _needs(self, environment: str) -> Needs | None:
         resources = self.resources
+        device = resources.get_device()
+        if device is not None and device.partition is not None:
+            text = f"the part {device.partition!r} of an accelerator has no effect: tasks get all"
+            warn_once("MS2015", text)
         reuse: Reuse | None = None
         if self.reusable is not None:
             reuse = self.reusable.as_value(environment)

@@ -5,10 +5,11 @@ is written; one that only changes how or where it runs is accepted with a warnin
 Flyte program runs as it is.
 """
 
+import contextlib
 import inspect
 import warnings
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Generator, Mapping
+from typing import Final, NamedTuple
 
 
 class MillstreamWarning(UserWarning):
@@ -45,6 +46,32 @@ _REFUSED: Final[Mapping[str, str]] = {
     "task_resolver": "tasks are found by module and name",
 }
 _warned: Final[set[str]] = set()
+#: Modules whose lines no user wrote.
+_PASSED_OVER: Final = ("millstream.", "functools", "dataclasses")
+
+
+class Noted(NamedTuple):
+    """Something that was accepted without effect, and where it is written."""
+
+    code: str
+    text: str
+    file: str
+    line: int
+
+
+#: What `recording` gathers; one list for each that is open.
+_records: Final[list[list[Noted]]] = []
+
+
+@contextlib.contextmanager
+def recording() -> Generator[list[Noted]]:
+    """Gather all that is accepted without effect, each place of it, in place of warning of it."""
+    found: list[Noted] = []
+    _records.append(found)
+    try:
+        yield found
+    finally:
+        _records.remove(found)
 
 
 def check_settings(settings: Mapping[str, object]) -> None:
@@ -72,7 +99,7 @@ def check_settings(settings: Mapping[str, object]) -> None:
 
 def warn_once(code: str, text: str) -> None:
     """Warn of `code`, once in the life of the process."""
-    if code not in _warned:
+    if _records or code not in _warned:
         _warned.add(code)
         warn(code, text)
 
@@ -80,6 +107,10 @@ def warn_once(code: str, text: str) -> None:
 def warn(code: str, text: str) -> None:
     """Warn at the line of user code that led here."""
     level, frame = 1, inspect.currentframe()
-    while frame is not None and frame.f_globals.get("__name__", "").startswith("millstream."):
+    while frame is not None and frame.f_globals.get("__name__", "").startswith(_PASSED_OVER):
         level, frame = level + 1, frame.f_back
-    warnings.warn(MillstreamWarning(code, text), stacklevel=level)
+    if not _records:
+        warnings.warn(MillstreamWarning(code, text), stacklevel=level)
+    place = ("", 0) if frame is None else (frame.f_code.co_filename, frame.f_lineno)
+    for found in _records:
+        found.append(Noted(code, text, *place))

@@ -150,7 +150,7 @@ def _warn_of_pickle(cls: type) -> None:
     if cls in _pickled_classes:
         return
     _pickled_classes.add(cls)
-    if not hasattr(cls, "__dict__") or _is_installed(cls.__module__):
+    if not hasattr(cls, "__dict__") or is_installed(cls.__module__):
         return
     # Logged, as Flyte does, not warned of: where warnings are errors, it is no error still.
     _log.warning(
@@ -160,7 +160,8 @@ def _warn_of_pickle(cls: type) -> None:
     )
 
 
-def _is_installed(module: str) -> bool:
+def is_installed(module: str) -> bool:
+    """Say whether a module is of Python or of an installed package, rather than the user's."""
     root = module.partition(".")[0]
     if root in sys.stdlib_module_names:
         return root != "__main__"

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from millstream._config import config_file_of, load_settings
+from millstream._flyte_config import find_flyte_config
+from millstream._init import flyte_config, settings_of
 
 __all__ = [
     "Config",
@@ -39,7 +41,7 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class ImageConfig:
-    """Images by name; none are built."""
+    """Who builds images, and images by name."""
 
     builder: str | None = None
     image_refs: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -85,12 +87,21 @@ class Config:
         Raises:
             ConfigError: A file or a value that cannot be used.
         """
-        start = Path.cwd() if config_file is None else Path(config_file)
-        settings = load_settings({}, environ=os.environ, start=start).settings
+        path = None if config_file is None else Path(config_file)
+        flyte = flyte_config(path)
+        start = Path.cwd() if path is None or flyte is not None else path
+        below = {} if flyte is None else settings_of(flyte)
+        settings = load_settings({}, environ=os.environ, start=start, below=below).settings
+        task = TaskConfig(None, settings.project, settings.domain)
+        endpoint = settings.endpoint or None
+        if flyte is None:
+            return cls(PlatformConfig(endpoint), task, source=get_config_file(config_file))
         return cls(
-            PlatformConfig(settings.endpoint or None),
-            TaskConfig(None, settings.project, settings.domain),
-            source=get_config_file(config_file),
+            PlatformConfig(endpoint or flyte.endpoint, flyte.insecure),
+            replace(task, org=flyte.org),
+            ImageConfig(flyte.builder, flyte.image_refs, flyte.registry),
+            LocalConfig(flyte.persistence, flyte.tracked, flyte.tracked_strict),
+            source=Path(flyte.source),
         )
 
 
@@ -100,8 +111,11 @@ def auto(config_file: str | Path | None = None) -> Config:
 
 
 def get_config_file(c: str | Path | None = None) -> Path | None:
-    """Return the file that is read: the named one, or the nearest above the working directory."""
-    return config_file_of(Path.cwd()) if c is None else Path(c)
+    """Return the file that is read: the named one, Flyte's if there is one, or the nearest."""
+    if c is not None:
+        return Path(c)
+    flyte = find_flyte_config(Path.cwd(), environ=os.environ, home=Path.home())
+    return flyte or config_file_of(Path.cwd())
 
 
 def set_if_exists(d: dict[str, Any], k: str, val: Any) -> dict[str, Any]:

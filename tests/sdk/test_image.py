@@ -192,7 +192,10 @@ def test_a_project_brings_its_lock_when_it_has_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "image",
-    [BASE.with_poetry_project("pyproject.toml"), BASE.with_pixi_project("pixi.toml")],
+    [
+        BASE.with_poetry_project(__file__, poetry_lock=Path(__file__), extra_args="--with dev"),
+        BASE.with_pixi_project("pixi.toml"),
+    ],
 )
 def test_what_a_host_cannot_install_is_refused_with_the_alternative(image: Image) -> None:
     with pytest.raises(ImageBuildError, match="with_uv_project"):

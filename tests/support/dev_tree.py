@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,15 +89,15 @@ def expected_root(branches: int, width: int) -> int:
 class DevTree:
     """One running tree."""
 
-    def __init__(self, folder: Path, process: "subprocess.Popen[bytes]") -> None:
+    def __init__(self, folder: Path, variables: Mapping[str, str] | None = None) -> None:
         self.folder = folder
-        self.process = process
+        self.variables = variables or {}
         self.trail = folder / "trail"
 
     def environ(self) -> dict[str, str]:
         """Return the environment of everything started here."""
         kept = {k: v for k, v in os.environ.items() if not k.startswith("MILLSTREAM_")}
-        return {**kept, "TRAIL": str(self.trail), "PYTHONUNBUFFERED": "1"}
+        return {**kept, "TRAIL": str(self.trail), "PYTHONUNBUFFERED": "1", **self.variables}
 
     def ready(self) -> Any:
         """Return what `ready.json` says now."""
@@ -189,11 +189,13 @@ def _alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def dev_tree(folder: Path, *options: str) -> Iterator[DevTree]:
+def dev_tree(
+    folder: Path, *options: str, variables: Mapping[str, str] | None = None
+) -> Iterator[DevTree]:
     """Start `millstream dev` in `folder` and end it, whatever happens."""
     (folder / "flow.py").write_text(FLOW)
-    tree = DevTree(folder, None)  # type: ignore[arg-type]  # set in the next statement
-    tree.process = subprocess.Popen(
+    tree = DevTree(folder, variables)
+    process = subprocess.Popen(
         [MILLSTREAM, "dev", "-o", "json", *(options or ("--slots", "4", "--workers", "2"))],
         cwd=folder,
         env=tree.environ(),
@@ -202,19 +204,19 @@ def dev_tree(folder: Path, *options: str) -> Iterator[DevTree]:
         text=False,
     )
     try:
-        assert tree.process.stdout is not None
-        line = tree.process.stdout.readline()
+        assert process.stdout is not None
+        line = process.stdout.readline()
         if not line:
-            assert tree.process.stderr is not None
-            raise AssertionError(tree.process.stderr.read().decode())
+            assert process.stderr is not None
+            raise AssertionError(process.stderr.read().decode())
         yield tree
     finally:
-        tree.process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
         try:
-            tree.process.communicate(timeout=30)
+            process.communicate(timeout=30)
         except subprocess.TimeoutExpired:
-            tree.process.kill()
-            tree.process.communicate()
+            process.kill()
+            process.communicate()
             raise
 
 

@@ -4,10 +4,9 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from millstream._init import init
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
-from millstream.cli.reach import on_cluster
+from millstream.cli.reach import on_cluster, set_up
 from millstream.remote import App
 
 _COLUMNS: Final = ("name", "revision", "status", "endpoint", "restarts", "reason")
@@ -95,7 +94,7 @@ def delete_app(
 
 def _choose(project: str, domain: str) -> None:
     on_cluster(_nothing, live=True)
-    init(project=project or None, domain=domain or None)
+    set_up(project=project or None, domain=domain or None)
 
 
 async def _nothing(_: object) -> None:

@@ -9,11 +9,11 @@ from cyclopts import Parameter
 from millstream._artifact_card import Card, CardFormat, CardType
 from millstream._artifact_metadata import Kind
 from millstream._artifact_partitions import is_time_bound
-from millstream._init import init
 from millstream._remote_records import time_of
 from millstream._views import View, parse_time
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
+from millstream.cli.reach import set_up
 from millstream.io import File
 from millstream.remote import Artifact, ArtifactNotFoundError
 from millstream_events.errors import RejectedError
@@ -83,7 +83,7 @@ def get_artifact(
         domain: Instead of the configured one.
         common: Options of every command.
     """
-    init(project=project or None, domain=domain or None)
+    set_up(project=project or None, domain=domain or None)
     version = version or version_option
     if not name and (choice.partition or choice.latest_per_partition):
         raise UsageError("--partition and --latest-per-partition need the name of an artifact")
@@ -189,7 +189,7 @@ def create_artifact(
         domain: Instead of the configured one.
         common: Options of every command.
     """
-    init(project=project or None, domain=domain or None)
+    set_up(project=project or None, domain=domain or None)
     for path in (from_file, said.card):
         if path is not None and not path.is_file():
             raise UsageError(f"there is no file {path}")

@@ -9,12 +9,11 @@ from cyclopts import Parameter
 from millstream._app_environment import AppEnvironment
 from millstream._deploy import Deployable, DeployedAppEnvironment, Deployment, deploy
 from millstream._environment import TaskEnvironment
-from millstream._init import init
 from millstream._views import Json, View
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, tell
-from millstream.cli.reach import DomainName, ProjectName, place_here
+from millstream.cli.reach import DomainName, ProjectName, place_here, set_up
 from millstream_events.errors import MillstreamError
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -37,6 +36,7 @@ def deploy_file(
     ] = False,
     project: ProjectName = "",
     domain: DomainName = "",
+    image: tuple[str, ...] = (),
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Register the tasks of an environment, and of all that it depends on, as a version.
@@ -53,6 +53,7 @@ def deploy_file(
         ignore_load_errors: With --recursive: go on without files that cannot be loaded.
         project: Instead of the configured one.
         domain: Instead of the configured one.
+        image: NAME=URI of an image for Image.from_ref_name; a bare URI is the default one.
         common: Options of every command.
     """
     chosen: list[Deployable]
@@ -60,14 +61,15 @@ def deploy_file(
         chosen = _found_below(file, ignore_errors=ignore_load_errors)
         own_root = file.resolve()
     else:
-        chosen = _chosen(load_module(file), env, every=all_)
+        chosen = chosen_environments(load_module(file), env, every=all_)
         own_root = module_at(file).root
     root = Path(root_dir).resolve() if root_dir else own_root
     outside = bool(root_dir) or not root.is_relative_to(place_here().project_dir)
-    init(
-        root_dir=root if outside else None,
+    set_up(
+        root_dir=str(root) if outside else None,
         project=project or None,
         domain=domain or None,
+        images=image,
     )
     made = deploy(*chosen, dry_run=dry_run, version=version or None, copy_style=copy_style)
     emit(rows_of(made), common.output, columns=_COLUMNS)
@@ -88,7 +90,7 @@ def _found_below(folder: Path, *, ignore_errors: bool) -> list[Deployable]:
                 raise
             tell(f"left out: {path}: {exc}")
             continue
-        found |= {id(each): each for each in _chosen(module, "", every=True)}
+        found |= {id(each): each for each in chosen_environments(module, "", every=True)}
     if not found:
         raise NotFoundError(f"no environment in {len(files)} files below {folder}")
     return list(found.values())
@@ -99,7 +101,13 @@ def _is_left_out(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") or part in ("__pycache__", "site-packages") for part in parts)
 
 
-def _chosen(module: ModuleType, name: str, *, every: bool) -> list[Deployable]:
+def chosen_environments(module: ModuleType, name: str, *, every: bool) -> list[Deployable]:
+    """Return the environments of a file that a command names.
+
+    Raises:
+        UsageError: None is named.
+        NotFoundError: There is no such environment; the nearest is named.
+    """
     found: dict[str, Deployable] = {
         key: each
         for key, each in vars(module).items()

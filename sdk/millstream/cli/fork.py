@@ -7,7 +7,6 @@ from typing import Annotated, Any, Final
 from cyclopts import App, Parameter
 
 from millstream._fork_preview import counts_of, preview_fork
-from millstream._init import init
 from millstream._launch import with_runcontext
 from millstream._remote_find import history_of
 from millstream._syncify import background
@@ -17,7 +16,7 @@ from millstream.cli.arguments import TaskParameter, parameters_of, parse_inputs,
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one, tell
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 from millstream.cli.rerun import positions, started_by
 from millstream.cli.run import check_names
 from millstream.cli.run_settings import pairs
@@ -119,7 +118,7 @@ def launch(
     found = find_task(load_module(file), task)
     values = parse_inputs(inputs, _parameters(found))
     project_dir, own_root = place_here().project_dir, module_at(file).root
-    init(root_dir=None if own_root.is_relative_to(project_dir) else own_root)
+    set_up(root_dir=None if own_root.is_relative_to(project_dir) else str(own_root))
     rows = background.run(_preview(run, found, project), name="fork")
     if dry_run:
         _show(rows, common)

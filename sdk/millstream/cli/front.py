@@ -12,6 +12,8 @@ from typing import Final
 COMMANDS: Final = {
     "abort": "End a run, or one action of it.",
     "audit": "Check the log's invariants.",
+    "build": "Build a file's images.",
+    "check": "Check a file before it runs.",
     "create": "Create or store something.",
     "delete": "Remove something.",
     "deploy": "Deploy a file's tasks.",
@@ -32,6 +34,7 @@ COMMANDS: Final = {
     "update": "Change something.",
     "watch": "Show a run as it goes, to its end.",
     "whoami": "Show the name that runs are recorded under.",
+    "why": "Say why an action is where it is.",
 }
 ABOUT: Final = "Durable Python workflows.\n\nmillstream run hello.py main --n 3"
 _OPTIONS: Final = {

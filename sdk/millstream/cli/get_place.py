@@ -8,11 +8,10 @@ import msgspec
 from cyclopts import Parameter
 
 from millstream._config import load_settings
-from millstream._init import init
 from millstream._views import Json, View
 from millstream.cli.outcome import DONE, NotFoundError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
-from millstream.cli.reach import CONFIGURED, PlaceOptions
+from millstream.cli.reach import CONFIGURED, PlaceOptions, set_up
 from millstream.remote import Action, Project, User
 
 _COLUMNS: Final = ("id", "name", "state")
@@ -26,7 +25,7 @@ def get_project(name: str = "", /, *, common: OutputOptions = DEFAULTS) -> int:
         name: One of them.
         common: Options of every command.
     """
-    init()
+    set_up()
     shown: list[View] = [project.to_dict() for project in Project.listall()]
     if not name:
         emit(shown, common.output, columns=_COLUMNS, name="id")
@@ -74,7 +73,7 @@ def get_code(
         where: Project and domain of the run.
         common: Options of every command.
     """
-    init(project=where.project or None, domain=where.domain or None)
+    set_up(project=where.project or None, domain=where.domain or None)
     found = Action.get(run_name=run, name=action)
     folder = dest if dest != _NO_FOLDER else None
     try:

@@ -4,12 +4,11 @@ from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from millstream._init import init
 from millstream._trigger import Cron, TriggerTime
 from millstream._trigger import Trigger as TriggerSpec
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
-from millstream.cli.reach import DomainName, ProjectName
+from millstream.cli.reach import DomainName, ProjectName, set_up
 from millstream.remote import Task, Trigger
 
 _TASK_COLUMNS: Final = ("name", "version", "entrypoint", "deployed_at", "deployed_by")
@@ -19,7 +18,7 @@ _ROWS_MAX: Final = 1000
 
 
 def _choose(project: str, domain: str) -> None:
-    init(project=project or None, domain=domain or None)
+    set_up(project=project or None, domain=domain or None)
 
 
 def get_task(

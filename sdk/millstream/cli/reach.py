@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,8 @@ from cyclopts import Parameter
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import Ready, layout_of
 from millstream._config import Option, Settings, load_settings, project_dir_of
+from millstream._image_refs import parse_refs, set_builder, set_refs
+from millstream._init import flyte_config, install, settings_of
 from millstream._kept import RUN_URL, ordinal_named
 from millstream._reader import RunHistory, list_runs, read_run, resolve_run
 from millstream.cli.outcome import NotFoundError, UsageError, nearest
@@ -96,9 +98,27 @@ class Reached(NamedTuple):
 def place_here(where: PlaceOptions = CONFIGURED) -> Place:
     """Return the project around the working directory, and its settings."""
     here = Path.cwd()
+    flyte = flyte_config(None)
+    below = {} if flyte is None else settings_of(flyte)
     given: dict[str, Option] = {"project": where.project or None, "domain": where.domain or None}
-    settings = load_settings(given, environ=os.environ, start=here).settings
+    settings = load_settings(given, environ=os.environ, start=here, below=below).settings
     return Place(project_dir_of(here), settings)
+
+
+def set_up(images: Sequence[str] = (), **options: Option) -> None:
+    """Take the settings of this process, as `init_from_config` would, with options over them.
+
+    Args:
+        images: `NAME=URI` texts.
+        options: Settings by name; None: not given.
+
+    Raises:
+        ConfigError: A value that cannot be used.
+    """
+    flyte = flyte_config(None)
+    install(options, Path.cwd(), flyte)
+    set_refs({**({} if flyte is None else flyte.image_refs), **parse_refs(images)})
+    set_builder(None if flyte is None else flyte.builder)
 
 
 @asynccontextmanager

@@ -5,12 +5,12 @@ from typing import Annotated, Any, Final
 
 from cyclopts import App, Parameter
 
-from millstream._init import init
 from millstream._launch import with_runcontext
 from millstream._run import Run
 from millstream.cli.arguments import parse_inputs, split_tail
 from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions
+from millstream.cli.reach import set_up
 from millstream.cli.run import check_names, interrupted, is_embedded, report_run, wait_for_end
 from millstream.cli.run_settings import pairs
 from millstream.cli.source_code import inputs_of
@@ -62,7 +62,7 @@ def rerun(*tokens: Annotated[str, Parameter(allow_leading_hyphen=True)]) -> int:
     found = positions(tokens, OWN, 1)
     if len(found) < 1 or any(token in _HELP for token in tokens):
         return _parsed(tokens, ())
-    init()
+    set_up()
     action = _value_of(tokens, "--action-name") or "a0"
     # An input that is called like an option of the command keeps its earlier value.
     parameters = [each for each in inputs_of(tokens[found[0]], action) if each.option not in OWN]
@@ -144,7 +144,7 @@ def launch(
         raise UsageError("--force-rerun-action requires --recover")
     if action_name and (recover or from_):
         raise UsageError("--action-name cannot be combined with --recover or --from")
-    init()
+    set_up()
     context = with_runcontext(
         mode="remote",
         name=name or None,

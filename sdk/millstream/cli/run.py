@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 
 from millstream._cluster import find_cluster
 from millstream._config import Mode
-from millstream._init import init, installation
+from millstream._init import installation
 from millstream._launch import Runner, with_runcontext
 from millstream._remote_task import TaskDetails
 from millstream._remote_tasks import Task as RemoteTask
@@ -24,7 +24,7 @@ from millstream.cli.arguments import find_target, parameters_of, parse_inputs, s
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 from millstream.cli.run_settings import AS_USUAL, OPTIONS, RunSettings
 from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
@@ -166,24 +166,21 @@ def launch(
     values = parse_inputs(inputs, parameters_of(found.func, found.interface.annotations))
     project_dir = place_here().project_dir
     root = settings.root() or _root_beside(file, project_dir)
-    init(root_dir=root, slots=slots or None, workers=workers or None)
+    set_up(
+        settings.image,
+        root_dir=None if root is None else str(root),
+        slots=slots or None,
+        workers=workers or None,
+    )
     mode: Mode = "local" if local else installation().settings.mode
     own_version = "" if str(file) == DEPLOYED else version
     options: dict[str, Any] = {**settings.options(), "version": own_version}
     context = with_runcontext(mode=mode, name=name, project=project, domain=domain, **options)
     if mode == "local":
         return _run_here(context.run, cast("Task[..., Any]", found), values, common)
-    embedded = is_embedded()
-    if detach and embedded:
-        raise ClusterNotReachedError(str(project_dir), "--detach needs one that stays")
-    started: Run[Any] | None = None
-    try:
-        started = context.run(cast("Task[..., Any]", found), **values)
-        if not detach:
-            wait_for_end(started, follow=follow)
-    except KeyboardInterrupt:
-        interrupted(started, embedded=embedded)
-    return report_run(started, common, detached=detach)
+    return _run_there(
+        context.run, cast("Task[..., Any]", found), values, common, detach=detach, follow=follow
+    )
 
 
 def _root_beside(file: Path, project_dir: Path) -> Path | None:
@@ -213,6 +210,30 @@ def _run_here(
     except BaseRuntimeError as exc:
         return _local_failure(exc, common)
     return report_run(run, common, detached=False)
+
+
+def _run_there(
+    start: Runner,
+    task: Task[..., Any],
+    values: Mapping[str, object],
+    common: OutputOptions,
+    *,
+    detach: bool,
+    follow: bool,
+) -> int:
+    embedded = is_embedded()
+    if detach and embedded:
+        raise ClusterNotReachedError(
+            str(installation().project_dir), "--detach needs one that stays"
+        )
+    started: Run[Any] | None = None
+    try:
+        started = start(task, **values)
+        if not detach:
+            wait_for_end(started, follow=follow)
+    except KeyboardInterrupt:
+        interrupted(started, embedded=embedded)
+    return report_run(started, common, detached=detach)
 
 
 def is_embedded() -> bool:

@@ -16,6 +16,7 @@ OPTIONS: Final = {
     "--env": True,
     "-e": True,
     "--label": True,
+    "--image": True,
     "--queue": True,
     "--max-action-concurrency": True,
     "--copy-style": True,
@@ -36,6 +37,8 @@ class RunSettings:
     """KEY=VALUE, an environment variable of every action; repeatable."""
     label: Annotated[tuple[str, ...], Parameter(negative="")] = ()
     """KEY=VALUE, a label to find the run by; repeatable."""
+    image: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    """NAME=URI of an image for Image.from_ref_name; a bare URI is the default one; repeatable."""
     queue: str = ""
     """Queue of the run, instead of the root task's own."""
     max_action_concurrency: int = 0

@@ -11,14 +11,13 @@ from cyclopts import Parameter
 from millstream._app_environment import AppEnvironment
 from millstream._app_handle import AppHandle
 from millstream._cluster import find_cluster
-from millstream._init import init
 from millstream._remote_app import App
 from millstream._serve import with_servecontext
 from millstream._views import View
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import DECLINED, DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
-from millstream.cli.reach import place_here
+from millstream.cli.reach import place_here, set_up
 from millstream_events.errors import ClusterNotReachedError
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -65,7 +64,7 @@ def serve_file(
             str(place.project_dir),
             "none runs there to serve on; start one by `millstream dev`, or give --local",
         )
-    init(root_dir=root if outside else None, project=project or None, domain=domain or None)
+    set_up(root_dir=str(root) if outside else None, project=project or None, domain=domain or None)
     context = with_servecontext(
         mode="local" if local else "remote",
         copy_style=copy_style,
