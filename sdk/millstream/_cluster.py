@@ -118,6 +118,8 @@ class ClusterHandle:
             _left.append(supervisor)
 
 
+#: Set for workers: `<pid of their agent>.<fleet>`; see `millstream_executor.fleet`.
+_FLEET_VARIABLE: Final = "MILLSTREAM_FLEET"
 #: Supervisors that outlive our use of them, kept so that nobody warns of an unfinished child.
 _left: Final[list[subprocess.Popen[bytes]]] = []
 
@@ -226,6 +228,12 @@ async def _join(layout: Layout) -> ClusterHandle | None:
         # Refused when the supervisor has decided to end: then there is nothing to join.
         if _lock(users_fd, fcntl.LOCK_SH):
             (await open_probe(ready.endpoint)).close()
+            if _works_for(ready):
+                # A task that asks its own cluster for something must not keep it alive: a
+                # worker lives as long as the cluster does.
+                return ClusterHandle(
+                    ready.endpoint, layout, data_dir=Path(ready.data_dir), users_fd=-1
+                )
             handle = ClusterHandle(
                 ready.endpoint, layout, data_dir=Path(ready.data_dir), users_fd=users_fd
             )
@@ -237,6 +245,12 @@ async def _join(layout: Layout) -> ClusterHandle | None:
         if users_fd >= 0:
             os.close(users_fd)
     return None
+
+
+def _works_for(ready: Ready) -> bool:
+    """Say whether this process is a worker of that cluster's agent."""
+    agent, _, _ = os.environ.get(_FLEET_VARIABLE, "").partition(".")
+    return ready.pids.agent is not None and agent == str(ready.pids.agent)
 
 
 async def _own(

@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from dev_tree import DevTree, dev_tree
 
@@ -53,6 +55,8 @@ WITH_AFTER = tuple(
 )
 #: Of a process that runs many programs.
 DEADLINE_S = 120
+#: Of a cluster that nobody uses any more.
+ENDS_S = 20
 #: Of one command.
 COMMAND_DEADLINE_S = 60
 #: One more than the machine of CI has cores: a command also waits.
@@ -122,7 +126,13 @@ def drive(tree: DevTree, way: str, *arguments: str) -> Outcomes:
 
 @pytest.fixture(scope="module")
 def on_embedded(apart: DevTree) -> Outcomes:
-    return drive(apart, "embedded")
+    found = drive(apart, "embedded")
+    # It ends with the process that started it, whatever tasks have asked it for.
+    deadline_s = time.monotonic() + ENDS_S
+    while (ready := apart.ready()) is not None and psutil.pid_exists(ready.pids.dev or 0):
+        assert time.monotonic() < deadline_s, ready.pids
+        time.sleep(0.05)
+    return found
 
 
 @pytest.fixture(scope="module")
