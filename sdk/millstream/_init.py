@@ -308,19 +308,14 @@ async def init_from_config(
     start = Path.cwd() if source is None or flyte is not None else Path(source)
     if not start.exists():
         raise ConfigError(str(source), "no such file")
-    refs = {} if flyte is None else dict(flyte.image_refs)
-    builder = None if flyte is None else flyte.builder
     if config is not None:
         own = _options_of(config, flyte)
         options |= {name: options.get(name) or value for name, value in own.items()}
-        refs |= config.image.image_refs
-        builder = config.image.builder or builder
     install(options, start, flyte)
+    refs, builder = _images_of(flyte, config)
     set_refs({**refs, **parse_refs(images or ())})
     set_builder(image_builder or builder or BUILDERS[0])
-    if flyte is not None and flyte.left_out:
-        left = ", ".join(flyte.left_out)
-        warn_once("MS2028", f"of {flyte.source} these keys have no effect in Millstream: {left}")
+    _warn_of_left_out(flyte)
 
 
 def _options_of(config: "Config", flyte: FlyteConfig | None) -> dict[str, Option]:
@@ -329,6 +324,23 @@ def _options_of(config: "Config", flyte: FlyteConfig | None) -> dict[str, Option
     if flyte is not None and endpoint == flyte.endpoint:
         endpoint = None
     return {"endpoint": endpoint, "project": config.task.project, "domain": config.task.domain}
+
+
+def _images_of(
+    flyte: FlyteConfig | None, config: "Config | None"
+) -> tuple[dict[str, str], str | None]:
+    """Return images by name and who builds them; a `Config` is stronger than its file."""
+    refs = {} if flyte is None else dict(flyte.image_refs)
+    builder = None if flyte is None else flyte.builder
+    if config is None:
+        return refs, builder
+    return {**refs, **config.image.image_refs}, config.image.builder or builder
+
+
+def _warn_of_left_out(flyte: FlyteConfig | None) -> None:
+    if flyte is not None and flyte.left_out:
+        left = ", ".join(flyte.left_out)
+        warn_once("MS2028", f"of {flyte.source} these keys have no effect in Millstream: {left}")
 
 
 def flyte_config(path: Path | None, *, search: bool = True) -> FlyteConfig | None:
