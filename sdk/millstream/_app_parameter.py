@@ -17,7 +17,6 @@ from millstream._io_file import File
 from millstream._remote_task import AutoVersioning
 from millstream._remote_tasks import Task
 from millstream._run import Run
-from millstream._unsupported import NotYetSupportedError
 from millstream.errors import ParameterMaterializationError
 
 #: Environment variable with the path of the file that holds a server's parameters, as in Flyte.
@@ -170,15 +169,13 @@ class ArtifactValue(_LaterValue):
         Raises:
             ValueError: A type that no artifact has.
             ParameterMaterializationError: No such artifact, or one of another type.
-            NotYetSupportedError: No artifacts are kept.
         """
         if self.type not in (None, "file", "directory"):
             raise ValueError(
                 f"ArtifactValue supports 'file' and 'directory' parameters, got {self.type!r}"
             )
-        artifacts: Any = getattr(importlib.import_module("millstream.remote"), "Artifact", None)
-        if artifacts is None:
-            raise NotYetSupportedError("ArtifactValue", "artifacts are not kept")
+        # Calls of tasks know artifacts, and environments, which tasks know, know apps.
+        artifacts: Any = importlib.import_module("millstream.remote").Artifact
         what = f"{self.name}@{self.version or 'latest'}"
         try:
             artifact = await artifacts.get.aio(
@@ -198,7 +195,7 @@ class ArtifactValue(_LaterValue):
             raise ParameterMaterializationError(
                 f"Artifact {what} stores a {type(value).__name__}, and the parameter is {wanted}"
             )
-        self._resolved = getattr(artifact, "artifact_version_id", None)
+        self._resolved = artifact.artifact_version_id
         return value
 
 

@@ -257,6 +257,26 @@ async def test_an_output_of_a_run_is_looked_up_where_runs_are() -> None:
         await flyte.shutdown.aio()
 
 
+async def test_an_artifact_is_looked_up_when_the_app_is_served(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(b"w1")
+    flyte.init(mode="local")
+    try:
+        made = await flyte.io.File.from_local(str(weights))
+        await flyte.remote.Artifact.create.aio(made, name="weights", version="v1")
+        value = app.ArtifactValue(name="weights")
+        found = await value.get()
+        assert isinstance(found, File)
+        assert found.path == made.path
+        assert value.resolved_version_id is not None
+        with pytest.raises(ParameterMaterializationError, match="the parameter is declared as 'di"):
+            await app.ArtifactValue(name="weights", type="directory").get()
+        with pytest.raises(ParameterMaterializationError, match="materialize artifact other@v7"):
+            await app.ArtifactValue(name="other", version="v7").get()
+    finally:
+        await flyte.shutdown.aio()
+
+
 async def test_a_value_that_is_given_wins_and_one_must_be_there(tmp_path: Path) -> None:
     declared = [app.Parameter(name="x", value="1"), app.Parameter(name="y", env_var="Y")]
     bound = await bind("a", declared, {"y": File(path="/tmp/f")})

@@ -180,5 +180,5 @@ def test_names_of_images_are_given_as_on_the_command_line():
 
 
 def test_an_unknown_parameter_of_init_from_config_is_refused(project: Path):
-    with pytest.raises(TypeError, match="did you mean .project."):
+    with pytest.raises(TypeError, match="did you mean 'project'"):
         millstream.init_from_config(projekt="x")
