@@ -6,14 +6,14 @@ run, activating starts the next one with the same code and inputs: what is wante
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
 from typing import ClassVar, Final, Literal, TypeAlias
 
 import msgspec
 
 from millstream._app_endpoint import ACTIVE, AppFailedError, EndpointNote, decode_note
 from millstream._client import Client, new_command_id
+from millstream._ephemeral import Ephemeral
 from millstream._init import installation
 from millstream._remote_index import RunFilter, index_of
 from millstream._remote_records import SortBy
@@ -42,7 +42,7 @@ WATCH_MAX_S: Final = 600.0
 _TURNS_MAX: Final = 5
 
 
-class App:
+class App(Ephemeral):
     """One app, as its newest revision stands; read from the log each time it is asked."""
 
     #: `get(name, project=None, domain=None)`: the app of that name.
@@ -206,24 +206,6 @@ class App:
         if wait:
             await self.watch.aio("deactivated")
         return self
-
-    @asynccontextmanager
-    async def ephemeral_ctx(self) -> AsyncGenerator[None, None]:
-        """Have the app active inside `async with`, and off afterwards."""
-        try:
-            await self.activate.aio(wait=True)
-            yield
-        finally:
-            await self.deactivate.aio(wait=True)
-
-    @contextmanager
-    def ephemeral_ctx_sync(self) -> Generator[None, None, None]:
-        """Have the app active inside `with`, and off afterwards."""
-        try:
-            self.activate(wait=True)
-            yield
-        finally:
-            self.deactivate(wait=True)
 
     def _refresh(self) -> None:
         background.run(self.read(), name="App")

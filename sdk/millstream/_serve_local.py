@@ -9,8 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from millstream._app_parameter import BoundParameter, bind, bring, served_with
 from millstream._app_probe import free_port, is_free, probe
 from millstream._app_reach import endpoint_of
 from millstream._app_server import server_words, variables_of, write_order
+from millstream._ephemeral import Ephemeral
 from millstream._logger import system_logger
 from millstream._syncify import background, syncify_method
 
@@ -32,7 +32,7 @@ _POLL_S: Final = 0.05
 _serving: Final[dict[str, "LocalApp"]] = {}
 
 
-class LocalApp:
+class LocalApp(Ephemeral):
     """An app that this process serves; it ends with the process."""
 
     def __init__(
@@ -146,24 +146,6 @@ class LocalApp:
             else:
                 system_logger.warning("the server function of app %s does not end", self.name)
         return self
-
-    @asynccontextmanager
-    async def ephemeral_ctx(self) -> AsyncGenerator[None, None]:
-        """Have the app active inside `async with`, and off afterwards."""
-        try:
-            await self.activate.aio(wait=True)
-            yield
-        finally:
-            await self.deactivate.aio(wait=True)
-
-    @contextmanager
-    def ephemeral_ctx_sync(self) -> Generator[None, None, None]:
-        """Have the app active inside `with`, and off afterwards."""
-        try:
-            self.activate(wait=True)
-            yield
-        finally:
-            self.deactivate(wait=True)
 
     def _join(self) -> None:
         """Wait until the server has ended, as long as it is given."""
