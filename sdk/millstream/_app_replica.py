@@ -34,6 +34,7 @@ from millstream._app_probe import PortClaims, probe
 from millstream._app_server import UNUSABLE, server_words, variables_of, write_order
 from millstream._context import ActionContext, current
 from millstream._environment import TaskEnvironment
+from millstream._environment_fields import hide
 from millstream._settings import TaskSettings
 from millstream._task import AsyncTask
 from millstream.errors import NonRecoverableError
@@ -57,6 +58,7 @@ _TAIL_LINES: Final = 5
 _REASON_CHARS_MAX: Final = 2000
 
 _env: Final = TaskEnvironment("millstream-app")
+hide(_env)
 
 
 @_env.task

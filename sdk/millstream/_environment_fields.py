@@ -28,6 +28,11 @@ def list_loaded_environments() -> list["Environment"]:
     return _declared
 
 
+def hide(environment: "Environment") -> None:
+    """Leave one of Millstream's own out of what `list_loaded_environments` returns."""
+    _declared[:] = [each for each in _declared if each is not environment]
+
+
 @shown
 @dataclass(init=False, repr=False)
 class Environment:

@@ -365,8 +365,8 @@ def test_what_is_wanted_outlives_the_whole_cluster(tmp_path: Path) -> None:
     with dev_tree(tmp_path, "--slots", "1", "--workers", "1") as first:
         shown = command(first, "serve", "plain.py", "files")
         (server,) = shown["pids"]
-        first.process.kill()
-        first.process.wait()
+        supervisor = first.kill("dev")
+        until(lambda: is_gone(supervisor))
         until(lambda: is_gone(server))
     with dev_tree(tmp_path, "--slots", "1", "--workers", "1") as second:
         page = until(lambda: fetch(shown["endpoint"]))
@@ -380,7 +380,7 @@ def test_without_a_cluster_a_command_says_how_to_serve(tmp_path: Path) -> None:
         "import millstream as flyte\n"
         "only = flyte.app.AppEnvironment(name='only', args='python -m http.server')\n"
     )
-    bare = DevTree(tmp_path, None)  # type: ignore[arg-type]  # nothing runs there
+    bare = DevTree(tmp_path)
     ended = bare.run("serve", "one.py")
     assert ended.returncode == 7
     assert "millstream dev" in ended.stderr

@@ -227,7 +227,7 @@ run.result()
 @pytest.mark.parametrize(
     ("call", "error", "parts"),
     [
-        ("bad.add", "RuntimeDataValidationError", ["add: a"]),
+        ("bad.add", "RuntimeDataValidationError", ["add: Missing required inputs: a"]),
         ("bad.add, 'x'", "RuntimeDataValidationError", ["add: a", "int", "str"]),
         ("bad.add, 1, c=2", "RuntimeDataValidationError", ["'c'", "['a', 'b']"]),
         ("bad.add, 1, 2, 3", "RuntimeDataValidationError", ["add", "3"]),
