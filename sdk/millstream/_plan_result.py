@@ -18,6 +18,8 @@ class _Passing:
     """Values that stay encoded."""
 
     is_async = True
+    #: One, whatever it is made of.
+    output_names = ("o0",)
 
     def decode_call(
         self, codec: str, content: bytes | None
