@@ -54,7 +54,7 @@ async def steps(n: int) -> int:
     return n
 
 
-@env.task
+@env.task(max_inline_io_bytes=256 * 1024 * 1024)
 async def echo(content: bytes) -> bytes:
     return content
 
