@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
-from millstream._artifact_wrapper import ArtifactWrapper, inside, unwrapped
+from millstream._artifact_wrapper import PLAIN_TYPES, ArtifactWrapper, inside, unwrapped
 from millstream._interface import Interface
 from millstream._remote_artifact import Artifact
 from millstream.errors import RuntimeDataValidationError
@@ -31,6 +31,8 @@ class Bound(NamedTuple):
 
 def bound(interface: Interface, args: Sequence[object], kwargs: Mapping[str, object]) -> Bound:
     """Return the arguments with each artifact, by itself or in a list, turned into its value."""
+    if all(type(each) in PLAIN_TYPES for each in (*args, *kwargs.values())):
+        return Bound(tuple(args), dict(kwargs), ())
     used: list[tuple[str, Artifact]] = []
     named = [*zip(interface.names, args, strict=False)]
     values = [_value(name, each, used) for name, each in named]

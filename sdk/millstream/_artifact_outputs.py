@@ -11,6 +11,7 @@ import msgspec
 
 from millstream._artifact_metadata import spec_of
 from millstream._artifact_wrapper import (
+    PLAIN_TYPES,
     ArtifactWrapper,
     metadata_getter,
     raise_if_nested_wrapper,
@@ -65,6 +66,8 @@ def taken_apart(
         TypeError: An artifact inside of something else.
         RuntimeUserError: `UndeclaredOutput`: the caller declares an output that is not there.
     """
+    if produces is None and type(value) in PLAIN_TYPES:
+        return Taken(value, {}, several=False)
     names = interface.output_names
     several = _is_several(value, len(names))
     parts = cast("tuple[object, ...]", value) if several else (value,)

@@ -12,6 +12,8 @@ T_co = TypeVar("T_co", covariant=True)
 #: Levels of containers and records that are searched for an artifact in the wrong place.
 _DEPTH_MAX: Final = 10
 _PLAIN: Final = (str, int, float, bool, bytes, complex)
+#: Types of values that hold nothing and say nothing of themselves: most values of most tasks.
+PLAIN_TYPES: Final = frozenset({*_PLAIN, type(None)})
 _OWN: Final = frozenset(
     {
         "_obj", "_flyte_metadata", "get_artifact_metadata", "__call__", "__repr__", "__str__",
@@ -92,10 +94,10 @@ class ArtifactWrapper:
 
 def metadata_getter(obj: object) -> Callable[[], Metadata | None] | None:
     """Return how a value says what to publish it as; None: it does not."""
-    # A class fits the protocol just as its instances do, and so does an attribute of the name.
-    if isinstance(obj, type) or not isinstance(obj, Artifact):
+    # Asked for by name: a check against the protocol costs more than all else that a no-op needs.
+    if type(obj) in PLAIN_TYPES or isinstance(obj, type):
         return None
-    getter = getattr(cast("object", obj), "get_artifact_metadata", None)
+    getter = getattr(obj, "get_artifact_metadata", None)
     return cast("Callable[[], Metadata | None]", getter) if callable(getter) else None
 
 
@@ -119,6 +121,8 @@ def raise_if_nested_wrapper(obj: object, _depth: int = 0) -> None:
         obj = unwrapped(obj)
     if _depth <= _DEPTH_MAX:
         for part in inside(obj):
+            if type(part) in PLAIN_TYPES:
+                continue
             raise_if_nested_wrapper(part, _depth + 1)
 
 
