@@ -24,6 +24,8 @@ class Bound(NamedTuple):
 
     def notes(self) -> tuple[tuple[str, str], ...]:
         """Return what the run notes of the versions that it was given."""
+        if not self.used:
+            return ()
         return tuple(
             dict.fromkeys((f"{USED_NOTE}{name}", each.tracker) for name, each in self.used)
         )
