@@ -79,7 +79,9 @@ def _growth(rows: Sequence[Row], folder: Path) -> None:
     if not fans or not beside:
         return
     figure, panel = _logarithmic("how many", "us for each action")
-    _line(panel, fans, "actions of one fan-out", MEDIAN)
+    panel.set_yscale("linear")
+    panel.set_ylim(0, 2 * max((*fans.values(), *beside.values())))
+    _line(panel, fans, "actions of one fan-out", MEDIAN, above=False)
     _line(panel, beside, "other runs that wait meanwhile", SECOND)
     least = min((*fans.values(), *beside.values()))
     panel.axhline(1.5 * least, color=DOT, linestyle=":", linewidth=1)
@@ -96,13 +98,15 @@ def _points(rows: Sequence[Row], metric: str) -> dict[int, float]:
     return {count: median(calmest(rows, name)) for count, name in sorted(found.items())}
 
 
-def _line(panel: Axes, points: dict[int, float], name: str, color: str) -> None:
+def _line(
+    panel: Axes, points: dict[int, float], name: str, color: str, *, above: bool = True
+) -> None:
     panel.plot(list(points), list(points.values()), marker="o", color=color, label=name)
     for count, value in points.items():
         panel.annotate(
             f"{value:.3g}",
             (count, value),
-            xytext=(0, 6),
+            xytext=(0, 6 if above else -14),
             textcoords="offset points",
             ha="center",
             fontsize=8,
