@@ -1,10 +1,9 @@
 """What one child costs the leader's core, in calls: the gate against regressions of speed."""
 
-import sys
 import tomllib
-from collections.abc import Callable
 from pathlib import Path
 
+from call_count import calls_of
 from sim_world import MS, SHARD
 
 from millstream_events.commands import ClientBatch, SubmitRun
@@ -52,22 +51,6 @@ class Core:
         self.number += sum(not isinstance(item, Hello) for item in items)
         turn = self.tick(Inputs(NOW_NS, NOW_NS, [("default", "a", batch)]))
         return [order for order in turn.effects.agents_now["a"] if isinstance(order, Work)]
-
-
-def calls_of(work: Callable[[], object]) -> int:
-    """Return how many functions, Python's and C's, `work` calls."""
-    calls = 0
-
-    def count(_frame: object, event: str, _arg: object) -> None:
-        nonlocal calls
-        calls += event in ("call", "c_call")
-
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-    return calls
 
 
 def test_a_child_costs_the_core_no_more_calls_than_its_limit() -> None:
