@@ -116,6 +116,6 @@ class Turn:
         self.effects.agents_durable[agent].append(order)
 
 
-_CACHE_WRITES = (m.AttemptSucceeded, m.ActionFinished, m.CacheReserved)
+_CACHE_WRITES = (m.AttemptSucceeded, m.GraphSucceeded, m.ActionFinished, m.CacheReserved)
 _CACHE_READS = (m.CacheHit, m.ActionHeld)
 _BIRTHS = (m.ActionRequested, m.TraceRecorded, m.TimerSet, m.ConditionOpened)

@@ -65,6 +65,10 @@ def test_the_leader_walks_every_plan_to_its_end_whatever_breaks(batch: int) -> N
     assert walked
 
 
+def test_a_plan_and_another_run_that_end_in_one_tick_write_the_cache_in_the_logs_order() -> None:
+    check_history(20_284, graphs=True, cached=True)
+
+
 @pytest.mark.timeout(0)  # As long as the number asked for takes.
 @pytest.mark.parametrize("batch", range(10))
 def test_after_any_faults_live_state_equals_replay_and_snapshot_plus_tail(batch: int) -> None:
