@@ -372,7 +372,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     run_started_ms: int = 0
     #: Calls may have an outcome already, of an earlier run: none begins before the leader knows.
     recovers: bool = False
-    #: The run is in a queue: no child begins before the leader says so.
+    #: The run is in a queue, or its user has set a limit: no child begins before the leader
+    #: says so.
     limited: bool = False
     #: What earlier attempts left for this one.
     kept: tuple[tuple[str, Value], ...] = ()

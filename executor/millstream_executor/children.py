@@ -34,8 +34,8 @@ _TOLD: Final = tuple(getattr(DEFAULT_POLICY, name) for name in _TELLING)
 def calls_early(parent: Work) -> bool:
     """Say whether what `parent` calls may begin before the leader has heard of it.
 
-    Not when an earlier attempt, or an earlier run, may have made the same call; and not in a
-    queue whose limit holds for every line of user code.
+    Not when an earlier attempt, or an earlier run, may have made the same call; and not
+    under a limit that somebody has set, which holds for every line of user code.
     """
     return not (parent.attempt > 1 or parent.journal or parent.recovers or parent.limited)
 
@@ -87,6 +87,7 @@ def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -
         group=call.group,
         context=parent.context,
         run_started_ms=parent.run_started_ms,
+        limited=(call.policy or DEFAULT_POLICY).children_max > 0,
         apps=parent.apps,
     )
 

@@ -7,7 +7,8 @@ it is durable, so this is the speculation that a leader's own early dispatch is.
 granted and not spent means that the leader has nothing else to place, so nobody is overtaken.
 
 A call that its worker has been permitted (`MayBegin`) begins in the loop of its parent, before
-even the agent has heard of it; the agent then takes it over, or has it dropped.
+even the agent has heard of it; the agent then takes it over, if need be on credit that it has not
+granted: what has begun is not begun a second time while nothing fails.
 
 Until the leader says otherwise (`Adopted`) such an attempt does not know its ordinal and reports
 under `UNKNOWN_ACTION`; the token tells who it is.

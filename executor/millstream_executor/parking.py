@@ -24,7 +24,6 @@ from millstream_executor import eager
 from millstream_executor.agent_state import AgentState
 from millstream_executor.held import HeldAttempt, Stage
 from millstream_executor.link import (
-    CancelAttempt,
     Deliver,
     DeliverJournal,
     DeliverRefusal,
@@ -70,15 +69,12 @@ def call(
     attempt.pending[item.id] = now_ns
     if attempt.stage == Stage.RUNNING or attempt.stage == Stage.RESUMING:
         _park(state, attempt, now_ns)
-    if (
-        isinstance(item, StartAction)
-        and not repeated
-        and eager.may_begin(state, attempt, item, now_ns)
+    # One that has begun is never begun again, though the room that was there when it was
+    # permitted may have gone: its code has run, in the place that its parent has given back.
+    if isinstance(item, StartAction) and (
+        begun or (not repeated and eager.may_begin(state, attempt, item, now_ns))
     ):
         item = eager.begin(state, attempt, item, now_ns, begun)
-    elif begun:
-        # The room that was there when it was permitted has gone: it begins as ever.
-        state.tell(state.crew.members[attempt.worker], CancelAttempt(begun, "forgotten"))
     state.report(item, now_ns)
 
 

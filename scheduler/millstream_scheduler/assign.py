@@ -53,18 +53,19 @@ def _record(
 
 
 def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction) -> bool:
-    """Record that a new action runs where its parent does, if nothing speaks against it.
+    """Record that a new action runs where its parent does, if it may run there at all.
+
+    It has begun, so a pause that it has not heard of, or a limit of ours, comes too late: to
+    decline would be to run it twice. Where a limit holds for every line of user code no child
+    begins early (`Work.limited`).
 
     To a new leader an agent repeats its calls ahead of its introduction, which then claims what
     they have begun: so there may be no seat yet.
     """
     action = run.actions[ordinal]
-    if run.paused or action.state != State.READY or not action.rules.idempotent:
+    if action.state != State.READY or not action.rules.idempotent:
         return False
-    queues, name = turn.book.queues, queue_name(run, ordinal)
-    if selector_of(action.rules, queues.pool_of(name)) != ANY:
-        return False
-    if turn.book.limit_hit(run, ordinal) is not None or not queues.has_room(name, new_run=False):
+    if selector_of(action.rules, turn.book.queues.pool_of(queue_name(run, ordinal))) != ANY:
         return False
     seat = turn.book.seats.get(agent)
     if seat is not None:

@@ -188,11 +188,19 @@ def work_of(
         run.context,
         run.created_ns // 1_000_000 if run.fired is None else run.fired.at_ms,
         reuses(run.origin),
-        queue_name(run, 0) != "",
+        _is_limited(run, action),
         _left_behind(action),
         action.kind,
         apps,
     )
+
+
+def _is_limited(run: RunState, action: ActionState) -> bool:
+    """Say whether somebody has set a limit to what the action's children may do at once."""
+    own, root = action.policy, run.actions[0].policy
+    if own is not None and own.children_max:
+        return True
+    return (root is not None and root.actions_max > 0) or queue_name(run, 0) != ""
 
 
 def _left_behind(action: ActionState) -> tuple[tuple[str, Value], ...]:

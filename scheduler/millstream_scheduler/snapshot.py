@@ -49,7 +49,9 @@ def snapshot_path(data_dir: str, shard: str) -> Path:
 
 async def load(path: Path, shard: str) -> ShardState:
     """Return the snapshot's state, or an empty one when there is none that can be trusted."""
-    if not await asyncio.to_thread(path.exists):
+    # Anything but a file cannot be opened, and the thread of a connection that aiosqlite could
+    # not open is not waited for: it may outlive the loop.
+    if not await asyncio.to_thread(path.is_file):
         return ShardState(shard)
     try:
         state = await _read(path)

@@ -88,6 +88,8 @@ class World:
         #: Attempts whose next child may begin beside them.
         self.permitted: set[bytes] = set()
         self.begun = 0
+        #: Children that began beside their parents, by id, and their tokens.
+        self.beside: dict[bytes, bytes] = {}
         self.drained: set[str] = set()
         self.numbers = 0
 
@@ -173,7 +175,7 @@ class World:
             return
         self.permitted.discard(item.token)
         self.begun += 1
-        begun = self.fresh(8)
+        begun = self.beside[item.id] = self.fresh(8)
         said: list[FromWorker] = [CallChild(item, begun), AttemptBegan(begun, 1)]
         if self.random.random() < 0.5:
             said.append(AttemptEnded(begun, None, None, 0, 1000))
@@ -289,6 +291,8 @@ class World:
             self.outcomes[item.token] += 1
         elif isinstance(item, StartAction | SetTimer):
             self.open_children[item.id] = (item.token, False)
+            if isinstance(item, StartAction) and item.id in self.beside:
+                assert item.eager == self.beside[item.id], "what has begun is begun again"
         elif isinstance(item, CancelChild):
             self.open_children.pop(item.id, None)
 
