@@ -6,6 +6,7 @@ routing table exists (design: architecture.md 3.1).
 """
 
 import hashlib
+import re
 from typing import Final, NewType
 
 RunId = NewType("RunId", str)
@@ -26,22 +27,23 @@ DEFAULT_SHARD: Final = "00"
 ROOT_ID: Final = ActionId(bytes(10))
 
 _BASE36: Final = "0123456789abcdefghijklmnopqrstuvwxyz"
+_PAIRS: Final = [first + second for first in _BASE36 for second in _BASE36]
+_RUN_ID: Final = re.compile(r"[0-9a-z]{4}-[0-9a-z]{8}-[0-9a-z]{8}")
 _ID_BYTES: Final = 10
 #: 36**16 > 256**10.
 _NAME_CHARS: Final = 16
 _TIME_CHARS: Final = 8
 _RANDOM_CHARS: Final = 8
-_RUN_ID_CHARS: Final = 4 + 1 + _TIME_CHARS + 1 + _RANDOM_CHARS
 
 
 def base36(number: int, *, width: int) -> str:
     """Return `number` >= 0 in base 36, zero-padded to `width`; higher digits are dropped."""
     assert number >= 0, number
-    digits: list[str] = []
-    for _ in range(width):
-        number, digit = divmod(number, 36)
-        digits.append(_BASE36[digit])
-    return "".join(reversed(digits))
+    text = ""
+    for _ in range(0, width, 2):
+        number, pair = divmod(number, 36 * 36)
+        text = _PAIRS[pair] + text
+    return text[-width:] if width else ""
 
 
 def new_run_id(
@@ -63,9 +65,7 @@ def new_run_id(
 
 def is_run_id(text: str) -> bool:
     """Say whether `text` has the form of a run id (a run's name, an alias, has not)."""
-    if len(text) != _RUN_ID_CHARS or text[4] != "-" or text[13] != "-":
-        return False
-    return all(char in _BASE36 for part in (text[:4], text[5:13], text[14:]) for char in part)
+    return _RUN_ID.fullmatch(text) is not None
 
 
 def shard_of(run: RunId) -> str:

@@ -54,11 +54,8 @@ INPUTS_HASH_BYTES: Final = 16
 
 def hash_bytes(parts: Sequence[bytes], *, size: int = INPUTS_HASH_BYTES) -> bytes:
     """Return a blake2b hash over `parts`; where one ends and the next begins counts."""
-    state = hashlib.blake2b(digest_size=size)
-    for part in parts:
-        state.update(len(part).to_bytes(8, "big"))
-        state.update(part)
-    return state.digest()
+    framed = [piece for part in parts for piece in (len(part).to_bytes(8, "big"), part)]
+    return hashlib.blake2b(b"".join(framed), digest_size=size).digest()
 
 
 def inputs_hash(content: bytes | None) -> bytes:

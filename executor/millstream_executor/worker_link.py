@@ -15,6 +15,8 @@ _Out = TypeVar("_Out")
 HEAD_BYTES: Final = 4
 #: Read at once: about as much as a Unix socket holds.
 _CHUNK_BYTES: Final = 128 * 1024
+#: Messages that wait for the end of a tick at most.
+WAITING_MAX: Final = 128
 _encoder: Final = msgspec.msgpack.Encoder()
 
 
@@ -113,15 +115,21 @@ class LinkEnd(asyncio.BufferedProtocol, Generic[_In, _Out]):
         self._end(exc)
 
     def send(self, messages: Sequence[_Out]) -> None:
-        """Queue `messages` for the flush at the end of this tick. Only on the loop."""
+        """Queue `messages` for the flush at the end of this tick. Only on the loop.
+
+        Code that has much to say in one turn is heard meanwhile: a parent that calls thousands
+        at once must not keep everybody else waiting for its last call.
+        """
         if self.lost:
             return
         self._outbox.extend(messages)
-        self._schedule()
+        if len(self._outbox) >= WAITING_MAX:
+            self.flush()
+        else:
+            self._schedule()
 
     def flush(self) -> None:
         """Write what is queued now."""
-        self._flushing = False
         if self._transport is None or self.lost or not self._outbox:
             return
         batch = _encoder.encode(self._outbox)
@@ -137,7 +145,11 @@ class LinkEnd(asyncio.BufferedProtocol, Generic[_In, _Out]):
     def _schedule(self) -> None:
         if not self._flushing and self._outbox and self._transport is not None:
             self._flushing = True
-            self._loop.call_soon(self.flush)
+            self._loop.call_soon(self._flush_late)
+
+    def _flush_late(self) -> None:
+        self._flushing = False
+        self.flush()
 
     def _fail(self, exc: Exception) -> None:
         if self._transport is not None:

@@ -89,7 +89,7 @@ def refuse_nested(arguments: Mapping[str, object]) -> None:
         ValueError: There is one.
     """
     for name, value in arguments.items():
-        if _is_list(value):
+        if type(value) in PLAIN_TYPES or _is_list(value):
             continue  # An input like any other.
         if any(isinstance(part, Artifact) for part in _below(value)):
             raise ValueError(

@@ -74,7 +74,8 @@ class Installation:
         self.project_dir = project_dir
         self.bundles = BundleCache()
         self._clients: dict[str, Client] = {}
-        self._data_dir: Path | None = None
+        #: Where raw data lies beside the cluster that was opened.
+        self._raw_dir = ""
         self._opening = asyncio.Lock()
 
     @functools.cached_property
@@ -88,7 +89,7 @@ class Installation:
         """Folder or URL below which the client puts what tasks are to find."""
         if self.settings.raw_data_path:
             return self.settings.raw_data_path
-        return default_root() if self._data_dir is None else str(self._data_dir / RAW_DIR)
+        return self._raw_dir or default_root()
 
     def opened(self, mode: str) -> Client | None:
         """Return the client of that mode if it is there already."""
@@ -131,11 +132,11 @@ class Installation:
             )
             _held.append(cluster)
             endpoint = cluster.endpoint
-            self._data_dir = cluster.data_dir
+            self._raw_dir = str(cluster.data_dir / RAW_DIR)
         else:
             ready = read_ready(layout_of(self.project_dir).ready)
             if ready is not None and ready.endpoint.url == endpoint.url:
-                self._data_dir = Path(ready.data_dir)
+                self._raw_dir = str(Path(ready.data_dir) / RAW_DIR)
         client = Client(await connect(endpoint, name="millstream-client"), endpoint)
         _held.append(client)
         return client

@@ -92,6 +92,8 @@ class RunOptions(msgspec.Struct, frozen=True, kw_only=True):
 
     def notes(self) -> tuple[tuple[str, str], ...]:
         """Return what is kept with the run for people to read."""
+        if not (self.annotations or self.notices or self.more_notes):
+            return ()
         own = {f"{ANNOTATION}{key}": value for key, value in sorted(self.annotations.items())}
         own.update(notes_of(self.notices))
         return tuple({**dict(self.more_notes), **own}.items())
