@@ -1,6 +1,6 @@
 """Artifacts as arguments: a call gets their values, and the run notes which versions it got."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from millstream._artifact_wrapper import PLAIN_TYPES, ArtifactWrapper, inside, unwrapped
@@ -33,7 +33,7 @@ class Bound(NamedTuple):
 
 def bound(interface: Interface, args: Sequence[object], kwargs: Mapping[str, object]) -> Bound:
     """Return the arguments with each artifact, by itself or in a list, turned into its value."""
-    if all(type(each) in PLAIN_TYPES for each in (*args, *kwargs.values())):
+    if _are_plain(args) and _are_plain(kwargs.values()):
         return Bound(tuple(args), dict(kwargs), ())
     used: list[tuple[str, Artifact]] = []
     named = [*zip(interface.names, args, strict=False)]
@@ -41,6 +41,14 @@ def bound(interface: Interface, args: Sequence[object], kwargs: Mapping[str, obj
     rest = args[len(named) :]
     given = {name: _value(name, each, used) for name, each in kwargs.items()}
     return Bound((*values, *rest), given, tuple(used))
+
+
+def _are_plain(given: Iterable[object]) -> bool:
+    # A loop and no generator: it is on the way of every call.
+    for each in given:  # noqa: SIM110
+        if type(each) not in PLAIN_TYPES:
+            return False
+    return True
 
 
 def _value(name: str, given: object, used: list[tuple[str, Artifact]]) -> object:

@@ -281,7 +281,7 @@ def hash_of_inputs(task: CachedTask, content: bytes | None) -> bytes:
         ValueError: `ignored_inputs` names no parameter.
     """
     ignored = frozenset(task.cache.get_ignored_inputs())
-    unknown = sorted(ignored - set(task.interface.names))
+    unknown = sorted(ignored - set(task.interface.names)) if ignored else []
     if unknown:
         raise ValueError(f"{task.name}: ignored_inputs names no parameter: {unknown}")
     return hash_without(content, ignored)
