@@ -3,10 +3,13 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cyclopts import App
 
+from millstream.cli import fork, rerun, run
 from millstream.cli.front import COMMANDS
 from millstream.cli.output import cell, to_table, to_yaml
 from millstream.cli.root import build, execute
@@ -174,3 +177,27 @@ def test_the_root_help_names_every_command_and_loads_no_parser() -> None:
     assert "  run: Run a task of a file.\n" in done.stdout
     named = {name for name in build() if not name.startswith("-")}
     assert named == set(COMMANDS)
+
+
+def leaves(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, App]]:
+    """Yield every command that does something, with its name."""
+    if app.default_command is not None:
+        yield " ".join(path), app
+    for name in app:
+        if not name.startswith("-"):
+            yield from leaves(app[name], (*path, name))
+
+
+def test_every_command_with_a_project_or_domain_takes_their_short_forms() -> None:
+    seen: set[str] = set()
+    # `run`, `rerun` and `fork` tell the task's options from their own with parsers of theirs.
+    own = {"run": run._parser, "rerun": rerun._parser, "fork": fork._parser}
+    for name, app in (*leaves(build()), *own.items()):
+        options = {
+            each for argument in app.assemble_argument_collection() for each in argument.names
+        }
+        for long, short in (("--project", "-p"), ("--domain", "-d")):
+            if long in options:
+                seen.add(name)
+                assert short in options, f"{name} {long}"
+    assert seen > {"serve", "fork", "get app", "get artifact", "get run", "deploy"}

@@ -6,7 +6,7 @@ from cyclopts import Parameter
 
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
-from millstream.cli.reach import on_cluster, set_up
+from millstream.cli.reach import DomainName, ProjectName, on_cluster, set_up
 from millstream.remote import App
 
 _COLUMNS: Final = ("name", "revision", "status", "endpoint", "restarts", "reason")
@@ -18,8 +18,8 @@ def get_app(
     /,
     *,
     limit: int = 100,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show apps: all, or one.
@@ -46,8 +46,8 @@ def update_app(
     *,
     activate: Annotated[bool | None, Parameter(negative="--deactivate")] = None,
     wait: _Flag = False,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Start an app again as it was served last, or end its servers.
@@ -73,8 +73,8 @@ def delete_app(
     name: str,
     /,
     *,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """End an app's servers and forget the app; its runs stay in the log.

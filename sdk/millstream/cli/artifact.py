@@ -13,7 +13,7 @@ from millstream._remote_records import time_of
 from millstream._views import View, parse_time
 from millstream.cli.outcome import DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one
-from millstream.cli.reach import set_up
+from millstream.cli.reach import DomainName, ProjectName, set_up
 from millstream.io import File
 from millstream.remote import Artifact, ArtifactNotFoundError
 from millstream_events.errors import RejectedError
@@ -67,8 +67,8 @@ def get_artifact(
     limit: int = 100,
     choice: Annotated[ArtifactChoice, Parameter(name="*")] = ANY,
     version_option: Annotated[str, Parameter(name="--version")] = "",
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Show artifacts: their names, the versions of one, or one version and who uses it.
@@ -175,8 +175,8 @@ def create_artifact(
     *,
     from_file: Path,
     said: Annotated[ArtifactFields, Parameter(name="*")] = NO_FIELDS,
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Publish a local file as a version of an artifact.

@@ -16,7 +16,7 @@ from millstream.cli.arguments import TaskParameter, parameters_of, parse_inputs,
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_one, tell
-from millstream.cli.reach import place_here, set_up
+from millstream.cli.reach import DomainName, ProjectName, place_here, set_up
 from millstream.cli.rerun import positions, started_by
 from millstream.cli.run import check_names
 from millstream.cli.run_settings import pairs
@@ -26,7 +26,9 @@ OWN: Final = {
     "--dry-run": False,
     "--name": True,
     "--project": True,
+    "-p": True,
     "--domain": True,
+    "-d": True,
     "--env": True,
     "--label": True,
     "--detach": False,
@@ -86,8 +88,8 @@ def launch(
     *inputs: Annotated[str, Parameter(allow_leading_hyphen=True, show=False)],
     dry_run: _Flag = False,
     name: str = "",
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     env: tuple[str, ...] = (),
     label: tuple[str, ...] = (),
     detach: _Flag = False,

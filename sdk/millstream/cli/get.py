@@ -28,7 +28,15 @@ from millstream._views import (
 )
 from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit, emit_line, emit_one, line_of, tell
-from millstream.cli.reach import CONFIGURED, PlaceOptions, Reached, on_cluster, ordinal_of
+from millstream.cli.reach import (
+    CONFIGURED,
+    DomainName,
+    PlaceOptions,
+    ProjectName,
+    Reached,
+    on_cluster,
+    ordinal_of,
+)
 from millstream_events.codec import decode_frame
 from millstream_events.errors import BlobError, LogCorruptError
 from millstream_events.ids import show_action
@@ -96,9 +104,9 @@ class RunChoice:
     """Only those that went on last before a time."""
     only_mine: Annotated[bool, Parameter(negative="")] = False
     """Only runs that were started under this user's name."""
-    project: Annotated[str, Parameter(name=["--project", "-p"])] = ""
+    project: ProjectName = ""
     """Only of this project."""
-    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = ""
+    domain: DomainName = ""
     """Only of this domain."""
     paused_only: Annotated[bool, Parameter(negative="")] = False
     """Only runs that are paused or wait for the answer to a condition."""

@@ -10,7 +10,7 @@ from millstream._run import Run
 from millstream.cli.arguments import parse_inputs, split_tail
 from millstream.cli.outcome import DONE, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions
-from millstream.cli.reach import set_up
+from millstream.cli.reach import DomainName, ProjectName, set_up
 from millstream.cli.run import check_names, interrupted, is_embedded, report_run, wait_for_end
 from millstream.cli.run_settings import pairs
 from millstream.cli.source_code import inputs_of
@@ -110,8 +110,8 @@ def launch(
     force_rerun_action: tuple[str, ...] = (),
     allow_missing_outputs: _Flag = False,
     name: str = "",
-    project: Annotated[str, Parameter(name=["--project", "-p"])] = "",
-    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     env: Annotated[tuple[str, ...], Parameter(name=["--env", "-e"])] = (),
     label: tuple[str, ...] = (),
     detach: _Flag = False,

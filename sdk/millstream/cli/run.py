@@ -24,7 +24,7 @@ from millstream.cli.arguments import find_target, parameters_of, parse_inputs, s
 from millstream.cli.loading import find_task, load_module, module_at
 from millstream.cli.outcome import DONE, INTERRUPTED, RUN_FAILED, NotFoundError, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, cell, emit_one, tell
-from millstream.cli.reach import place_here, set_up
+from millstream.cli.reach import DomainName, ProjectName, place_here, set_up
 from millstream.cli.run_settings import AS_USUAL, OPTIONS, RunSettings
 from millstream.errors import BaseRuntimeError, RemoteTaskNotFoundError
 from millstream_events.errors import ClusterNotReachedError
@@ -133,8 +133,8 @@ def launch(
     detach: _Flag = False,
     local: _Flag = False,
     follow: Annotated[bool, Parameter(name=["--follow", "-f"], negative="")] = False,
-    project: Annotated[str, Parameter(name=["--project", "-p"])] = "",
-    domain: Annotated[str, Parameter(name=["--domain", "-d"])] = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     slots: int = 0,
     workers: int = 0,
     version: str = "",

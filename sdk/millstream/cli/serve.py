@@ -17,7 +17,7 @@ from millstream._views import View
 from millstream.cli.loading import load_module, module_at
 from millstream.cli.outcome import DECLINED, DONE, NotFoundError, UsageError, nearest
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one
-from millstream.cli.reach import place_here, set_up
+from millstream.cli.reach import DomainName, ProjectName, place_here, set_up
 from millstream_events.errors import ClusterNotReachedError
 
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -35,8 +35,8 @@ def serve_file(
     env_var: Annotated[tuple[str, ...], Parameter(name=("--env-var", "-e"), negative="")] = (),
     copy_style: str = "loaded_modules",
     root_dir: str = "",
-    project: str = "",
-    domain: str = "",
+    project: ProjectName = "",
+    domain: DomainName = "",
     common: OutputOptions = DEFAULTS,
 ) -> int:
     """Serve an app of a file, and show where it is once it answers.
