@@ -60,7 +60,7 @@ def set_builder(name: str | None) -> None:
     if name is None:
         return
     if name in _OF_FLYTE:
-        warn_once("MS2029", f"no image builder {name!r} is there: agents build the environments")
+        warn_once("MS2036", f"no image builder {name!r} is there: agents build the environments")
         return
     if name not in BUILDERS:
         raise ConfigError("image_builder", f"must be one of {', '.join(BUILDERS)}, not {name!r}")

@@ -55,5 +55,5 @@ def auth_metadata(*kv: tuple[str, str]) -> Generator[None]:
     """
     if not kv:
         raise ValueError("No auth metadata provided.")
-    warn("MS2026", "auth_metadata has no effect: the endpoint's URL holds the token")
+    warn("MS2033", "auth_metadata has no effect: the endpoint's URL holds the token")
     yield

@@ -329,7 +329,7 @@ class _Steps:
                 f"the sync trace {self._name}, called from async code, gave more than "
                 f"{INLINE_BYTES_MAX:,} bytes: a retry runs it again; make it `async def`"
             )
-            warn("MS2020", text)
+            warn("MS2034", text)
             storing = context.loop.create_task(_store(context, ended))
             context.unsettled.add(storing)
             return

@@ -53,7 +53,7 @@ async def _upload_file(
     digest = await asyncio.to_thread(_md5_of, path)
     target = join(await _place(), _FOLDER, digest, fname or path.name)
     if content_type and is_remote(target):
-        warn_once("MS2030", f"content_type={content_type!r} is not kept with an uploaded file")
+        warn_once("MS2035", f"content_type={content_type!r} is not kept with an uploaded file")
     if not await asyncio.to_thread(file_exists, target):
         await asyncio.to_thread(put_file, path, target)
     return digest, target

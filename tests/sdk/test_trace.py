@@ -243,7 +243,7 @@ async def test_a_large_sync_step_in_async_code_warns_and_runs_again(host: Any) -
     async def main() -> int:
         return len(sync_big(50_000))
 
-    with pytest.warns(MillstreamWarning, match="MS2020"):
+    with pytest.warns(MillstreamWarning, match="MS2034"):
         assert await host.attempt(main) == 50_000
     assert await host.attempt(main, number=2) == 50_000
     assert runs["sync_big"] == 2
