@@ -97,11 +97,11 @@ class Turn:
         flight = flight_key(run, key)
         owner = self.state.flights.get(flight)
         computes = owner is not None and (owner.run, owner.action) == (run.id, event.action)
-        if computes or isinstance(event, _CACHE_WRITES):
+        if computes or isinstance(event, CACHE_WRITES):
             if self._written.get(key, run.id) != run.id or self._read.get(key, run.id) != run.id:
                 self.seal()
             self._written[key] = run.id
-        elif isinstance(event, _CACHE_READS):
+        elif isinstance(event, CACHE_READS):
             if self._written.get(key, run.id) != run.id:
                 self.seal()
             self._read[key] = run.id if self._read.get(key, run.id) == run.id else "*"
@@ -116,6 +116,7 @@ class Turn:
         self.effects.agents_durable[agent].append(order)
 
 
-_CACHE_WRITES = (m.AttemptSucceeded, m.GraphSucceeded, m.ActionFinished, m.CacheReserved)
-_CACHE_READS = (m.CacheHit, m.ActionHeld)
+#: What writes the cache or a reservation; the end of whoever computes a key does so as well.
+CACHE_WRITES = (m.AttemptSucceeded, m.GraphSucceeded, m.CacheReserved)
+CACHE_READS = (m.CacheHit, m.ActionHeld)
 _BIRTHS = (m.ActionRequested, m.TraceRecorded, m.TimerSet, m.ConditionOpened)
