@@ -24,6 +24,7 @@ from millstream_events.reports import (
 )
 from millstream_events.values import Inline, Value
 from millstream_executor.children import asks_for_this_loop, child_work
+from millstream_executor.collector import collector
 from millstream_executor.link import (
     CallChild,
     CallCondition,
@@ -354,6 +355,7 @@ class WorkerController:
             if early and isinstance(request, CallChild):
                 request = self._begun(request)
             self._post(request)
+        collector.opened()
         try:
             return await future
         except asyncio.CancelledError:
@@ -363,3 +365,5 @@ class WorkerController:
                 del self._open[action_id]
                 self._drop(action_id, request)
             raise
+        finally:
+            collector.closed()
