@@ -372,8 +372,8 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     run_started_ms: int = 0
     #: Calls may have an outcome already, of an earlier run: none begins before the leader knows.
     recovers: bool = False
-    #: The run is in a queue, or its user has set a limit: no child begins before the leader
-    #: says so.
+    #: The run is in a queue or paused, or its user has set a limit: no child begins before the
+    #: leader says so.
     limited: bool = False
     #: What earlier attempts left for this one.
     kept: tuple[tuple[str, Value], ...] = ()
@@ -447,6 +447,15 @@ class Adopted(msgspec.Struct, frozen=True, array_like=True, tag=9):
     action: int
 
 
+class BeginNothing(msgspec.Struct, frozen=True, array_like=True, tag=13):
+    """The run is paused: of what its attempts here call, nothing begins before the leader says so.
+
+    What has begun before this arrives goes on, like all that had been dispatched.
+    """
+
+    run: str
+
+
 class Notify(msgspec.Struct, frozen=True, array_like=True, tag=12):
     """Call a condition's webhook and say `Notified`. Given to one agent, twice if it is lost."""
 
@@ -459,7 +468,17 @@ class Notify(msgspec.Struct, frozen=True, array_like=True, tag=12):
 
 
 Order: TypeAlias = (
-    Work | Cancel | Release | Refuse | JournalPage | Forget | Repeat | SayHello | Adopted | Notify
+    Work
+    | Cancel
+    | Release
+    | Refuse
+    | JournalPage
+    | Forget
+    | Repeat
+    | SayHello
+    | Adopted
+    | BeginNothing
+    | Notify
 )
 
 

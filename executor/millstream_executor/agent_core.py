@@ -18,6 +18,7 @@ from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import (
     UNKNOWN_ACTION,
     Adopted,
+    BeginNothing,
     Cancel,
     Credit,
     Diverged,
@@ -190,6 +191,8 @@ class AgentCore:
                 state.repeat_from = min(state.repeat_from or start, start)
             case Adopted():
                 eager.adopted(state, order)
+            case BeginNothing():
+                eager.withdraw(state, order.run)
             case Notify():
                 state.effects.append(CallWebhook(order))
             case SayHello():

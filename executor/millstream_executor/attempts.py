@@ -24,6 +24,7 @@ from millstream_executor.link import (
     Drain,
     Kept,
     MayBegin,
+    MayNotBegin,
     Ping,
     Pong,
     RunAttempt,
@@ -89,6 +90,9 @@ class Attempts:
             case MayBegin():
                 if (held := self._held.get(message.token)) is not None:
                     held.controller.permit()
+            case MayNotBegin():
+                if (held := self._held.get(message.token)) is not None:
+                    held.controller.permit(granted=False)
             case Deliver() | DeliverRefusal() | DeliverJournal() | Kept():
                 self._answer(message)
             case CancelAttempt():

@@ -35,7 +35,7 @@ def calls_early(parent: Work) -> bool:
     """Say whether what `parent` calls may begin before the leader has heard of it.
 
     Not when an earlier attempt, or an earlier run, may have made the same call; and not
-    under a limit that somebody has set, which holds for every line of user code.
+    under a limit or a pause that somebody has set, which hold for every line of user code.
     """
     return not (parent.attempt > 1 or parent.journal or parent.recovers or parent.limited)
 
@@ -87,7 +87,7 @@ def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -
         group=call.group,
         context=parent.context,
         run_started_ms=parent.run_started_ms,
-        limited=(call.policy or DEFAULT_POLICY).children_max > 0,
+        limited=parent.limited or (call.policy or DEFAULT_POLICY).children_max > 0,
         apps=parent.apps,
     )
 

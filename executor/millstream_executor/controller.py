@@ -116,9 +116,9 @@ class WorkerController:
                     RejectedError(refusal.code, refusal.reason, refusal.retry_after_ms)
                 )
 
-    def permit(self) -> None:
-        """Let the next child begin here at once."""
-        self._permitted = True
+    def permit(self, *, granted: bool = True) -> None:
+        """Let the next child begin here at once, or let it not."""
+        self._permitted = granted
 
     def kept(self, number: int) -> None:
         """Take the word that what was left behind is durable."""

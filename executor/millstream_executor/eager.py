@@ -31,6 +31,7 @@ from millstream_executor.children import (
 )
 from millstream_executor.effects import ShipOutput
 from millstream_executor.held import HeldAttempt, Stage
+from millstream_executor.link import MayNotBegin
 
 #: A call that has begun here waits this long for company on its way up: most often that is
 #: the child's own end, and one message and one frame carry both.
@@ -107,6 +108,15 @@ def begin(
     else:
         state.enqueue(attempt, now_ns)
     return msgspec.structs.replace(call, eager=token, generation=credit.generation)
+
+
+def withdraw(state: AgentState, run: str) -> None:
+    """Begin no child of what is held of a run any more, here or in a worker."""
+    for attempt in state.held.values():
+        if attempt.work.run == run and not attempt.work.limited:
+            attempt.work = msgspec.structs.replace(attempt.work, limited=True)
+            if attempt.worker:
+                state.tell(state.crew.members[attempt.worker], MayNotBegin(attempt.token))
 
 
 def may_wait(state: AgentState, now_ns: int) -> bool:

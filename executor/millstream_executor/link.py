@@ -107,9 +107,16 @@ class MayBegin(msgspec.Struct, frozen=True, array_like=True, tag=41):
     token: bytes
 
 
+class MayNotBegin(msgspec.Struct, frozen=True, array_like=True, tag=42):
+    """A `MayBegin` that has not been used holds no more."""
+
+    token: bytes
+
+
 ToWorker: TypeAlias = (
     RunAttempt
     | MayBegin
+    | MayNotBegin
     | CancelAttempt
     | Deliver
     | DeliverRefusal

@@ -28,6 +28,7 @@ from millstream_events.ids import is_run_id
 from millstream_events.names import name_flaw
 from millstream_events.phases import State
 from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with_queue
+from millstream_events.reports import BeginNothing
 from millstream_events.state import RunState, name_key
 from millstream_scheduler.caching import in_force, look_up, resume
 from millstream_scheduler.conditions import signal
@@ -252,6 +253,8 @@ def _pause(turn: Turn, client: str, command: PauseRun) -> None:
         if not run.paused and not run.finished:
             event = m.RunPaused(0, source=command.command, who=command.who, why=command.reason)
             turn.record(run, event)
+            for agent in dict.fromkeys(action.agent for action in run.actions if action.token):
+                turn.order_now(agent, BeginNothing(run.id))
         _accept(turn, client, command.command, run)
 
 

@@ -12,6 +12,7 @@ from millstream_events.reports import (
     Annotate,
     AskChildren,
     AskJournal,
+    BeginNothing,
     CancelChild,
     Credit,
     Diverged,
@@ -146,6 +147,9 @@ def _reconcile(turn: Turn, seat: Seat, *, restarted: bool) -> None:
             lose(turn, run, ordinal, "agent-restarted")
         elif action.generation < seat.generation:
             give_back(turn, run, ordinal, "never-arrived")
+    for run_id in dict.fromkeys(run_id for run_id, _ in seat.live.values()):
+        if turn.state.runs[run_id].paused:
+            turn.order_now(seat.agent, BeginNothing(run_id))  # The first word may be lost.
     for token, held in holding.items():
         if not held.eager:  # Of those the numbered reports are yet to tell.
             turn.order_now(seat.agent, Forget(token))

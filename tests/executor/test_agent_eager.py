@@ -8,6 +8,7 @@ from millstream_events.ports import OutputLine
 from millstream_events.reports import (
     UNKNOWN_ACTION,
     Adopted,
+    BeginNothing,
     Forget,
     Hello,
     SayHello,
@@ -23,6 +24,7 @@ from millstream_executor.link import (
     CallChild,
     CancelAttempt,
     MayBegin,
+    MayNotBegin,
     Printed,
     RunAttempt,
 )
@@ -254,6 +256,30 @@ def test_a_child_that_has_begun_is_not_begun_again_when_the_credit_has_gone():
         rig.orders(rig.work(other))
     rig.clear()
     takes_over(rig)
+
+
+def test_in_a_paused_run_nothing_begins_any_more_beside_its_parent_or_on_its_agent():
+    rig = permitted(slots=2)
+    rig.begin(2, run="another")
+    rig.clear()
+    rig.orders(BeginNothing(RUN))
+    assert rig.heard(MayNotBegin) == [MayNotBegin(token(1))]
+    rig.call(1, 7, PLAIN)
+    rig.wait(1)
+    assert rig.heard(RunAttempt) == []
+    assert rig.said(StartAction) == [call(1, 7, PLAIN)]
+
+
+def test_a_child_that_began_before_its_agent_heard_of_the_pause_begins_none_itself():
+    rig = permitted(slots=2)
+    rig.orders(BeginNothing(RUN))
+    rig.clear()
+    rig.worker(rig.where(1), CallChild(call(1, 7, PLAIN), b"begun-77"))
+    grandchild = msgspec.structs.replace(call(1, 8, PLAIN), token=b"begun-77", parent=-1)
+    rig.worker(rig.where(1), CallChild(grandchild))
+    rig.wait(1)
+    assert rig.heard(RunAttempt) == []
+    assert [start.eager for start in rig.said(StartAction)] == [b"begun-77", b""]
 
 
 def test_a_child_that_has_begun_is_not_begun_again_when_the_leader_is_slow():

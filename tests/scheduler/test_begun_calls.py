@@ -6,7 +6,15 @@ from sim_shard import RUN, Shard, works
 
 from millstream_events.commands import PauseRun
 from millstream_events.phases import State
-from millstream_events.reports import Forget, StartAction, Succeeded, Work
+from millstream_events.reports import (
+    BeginNothing,
+    Forget,
+    Held,
+    Hello,
+    StartAction,
+    Succeeded,
+    Work,
+)
 from millstream_events.values import Inline, Policy, TaskRef
 
 ONE = Inline("msgpack", b"\x01")
@@ -40,12 +48,21 @@ def assert_runs_there(shard: Shard, ordinal: int) -> None:
 def test_a_child_that_has_begun_goes_on_though_its_run_is_paused() -> None:
     shard = Shard()
     root = root_of(shard)
-    shard.tick(commands=[PauseRun(b"p" * 16, RUN)])
+    paused = shard.tick(commands=[PauseRun(b"p" * 16, RUN)])
+    assert paused.agents_now["a"] == [BeginNothing(RUN)]
     effects = shard.tick(begun(root))
     assert Forget(TOKEN) not in effects.agents_now["a"]
     assert_runs_there(shard, 1)
     # What has not begun waits.
     assert not works(shard.tick(call(root, b"d")).agents_now["a"])
+
+
+def test_an_agent_that_introduces_itself_hears_of_the_paused_runs_that_it_works_for() -> None:
+    shard = Shard()
+    root = root_of(shard)
+    shard.tick(commands=[PauseRun(b"p" * 16, RUN)])
+    hello = Hello(2, "default", "lo", "", (), 8, 8, holding=(Held(RUN, 0, 1, root.token),))
+    assert BeginNothing(RUN) in shard.tick(hello, numbered=0).agents_now["a"]
 
 
 def test_a_child_that_has_begun_goes_on_though_a_limit_of_the_scheduler_is_reached() -> None:
