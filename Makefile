@@ -5,31 +5,54 @@ BIN := $(VENV)/bin
 PACKAGES := sdk events scheduler executor console
 CHECKED := $(PACKAGES) tests bench examples
 
-.PHONY: demo test check fmt bench bench-peers faults clean
+.PHONY: demo test test-sdk test-core cover check check-mypy check-pyright check-style fmt bench \
+	bench-peers faults clean
 
 # Starts an embedded cluster, surveys the standard library on it, prints what it found.
 demo: $(BIN)/.installed
 	$(BIN)/python examples/stdlib_survey.py
 
-PURE := tests/events tests/golden tests/scheduler tests/sdk tests/types tests/test_tidy.py
+# The pure tests, in two parts that take a core about as long.
+PURE_SDK := tests/sdk
+PURE_CORE := tests/events tests/golden tests/scheduler tests/types tests/test_tidy.py
 REAL := tests/executor tests/contract tests/integration tests/conformance tests/faults
 COVER := --cov=millstream --cov=millstream_events --cov=millstream_scheduler --cov=millstream_executor
+# Hypothesis' seed is fixed, and for the pure tests that of hashes, so that a run can be repeated:
+# explore with `pytest tests/events` and none.
+PYTEST := $(BIN)/python -m pytest -q --hypothesis-seed=0
 
-# Linters, type checkers and every test: the pure ones first, then those with real processes,
-# one after the other. Coverage is that of the tests' own process; the hash seed is fixed
-# because both halves of the pure tests must collect the same names, and hypothesis' seed so
-# that a run can be repeated: explore with `pytest tests/events` and no seed.
+# Linters, type checkers and every test, on two cores: the pure ones first, then those with real
+# processes, two files at once, then by themselves those that measure time or load both cores.
+# Bytecode is written beforehand: hundreds of processes would each compile what they import.
 test: $(BIN)/.installed-dev check
-	PYTHONHASHSEED=0 $(BIN)/python -m pytest $(PURE) -m "not slow" -q -n 2 --hypothesis-seed=0 $(COVER) --cov-report=
-	$(BIN)/python -m pytest $(PURE) $(REAL) -m slow -q --hypothesis-seed=0
-	$(BIN)/python -m pytest $(REAL) -m "not slow" -q --durations=15 $(COVER) --cov-append --cov-report=term:skip-covered
+	$(BIN)/python -m compileall -q $(PACKAGES)
+	PYTHONHASHSEED=0 $(MAKE) -j 2 test-sdk test-core
+	$(PYTEST) $(REAL) -m "not slow and not alone" -n 2 --dist loadfile --durations=15
+	$(PYTEST) tests/events $(REAL) -m "slow or alone" --durations=15
+
+test-sdk: $(BIN)/.installed-dev
+	$(PYTEST) $(PURE_SDK) -m "not slow"
+
+test-core: $(BIN)/.installed-dev
+	$(PYTEST) $(PURE_CORE) -m "not slow"
+
+# Which lines the tests reach in their own process; twice as slow as without.
+cover: $(BIN)/.installed-dev
+	$(PYTEST) $(PURE_SDK) $(PURE_CORE) $(REAL) -m "not slow" $(COVER) --cov-report=term:skip-covered
 
 check: $(BIN)/.installed-dev
+	$(MAKE) -j 2 check-mypy check-pyright check-style
+
+check-mypy: $(BIN)/.installed-dev
+	$(BIN)/mypy
+
+check-pyright: $(BIN)/.installed-dev
+	$(BIN)/pyright
+
+check-style: $(BIN)/.installed-dev
 	$(BIN)/ruff check $(CHECKED)
 	$(BIN)/ruff format --check $(CHECKED)
 	$(BIN)/lint-imports
-	$(BIN)/mypy
-	$(BIN)/pyright
 
 fmt: $(BIN)/.installed-dev
 	$(BIN)/ruff check --fix $(CHECKED)

@@ -1,10 +1,10 @@
 """The rules of the house that a tool can check: sizes, names, words, exports."""
 
 import ast
+import functools
 import re
 from pathlib import Path
-
-import pytest
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("sdk", "events", "scheduler", "executor", "console")
@@ -51,50 +51,96 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("path", EVERYTHING, ids=name_of)
-def test_a_file_has_at_most_500_lines_and_its_functions_60(path: Path) -> None:
+class Function(NamedTuple):
+    """What the rules ask of a function."""
+
+    name: str
+    lines: int
+    span: range
+
+
+class Facts(NamedTuple):
+    """What the rules ask of a file, which is parsed once for all of them."""
+
+    text: str
+    classes: list[str]
+    functions: list[Function]
+    #: Where imports stand, and which of them are relative.
+    imports: list[int]
+    relative: list[int]
+
+
+@functools.cache
+def facts_of(path: Path) -> Facts:
     text = path.read_text()
-    assert text.count("\n") <= FILE_LINES_MAX
+    facts = Facts(text, [], [], [], [])
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        if isinstance(node, ast.ClassDef):
+            facts.classes.append(node.name)
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             first = node.body[1] if node.name in MANY_PARAMETERS else node
-            lines = (node.end_lineno or 0) - first.lineno + 1
-            assert lines <= FUNCTION_LINES_MAX, f"{node.name}: {lines} lines"
+            end = (node.end_lineno or 0) + 1
+            lines = end - first.lineno
+            facts.functions.append(Function(node.name, lines, range(node.lineno, end)))
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            facts.imports.append(node.lineno)
+            if isinstance(node, ast.ImportFrom) and node.level:
+                facts.relative.append(node.lineno)
+    return facts
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_names_are_nouns_of_ours_and_nothing_is_left_to_do(path: Path) -> None:
-    text = path.read_text()
-    assert not BANNED_WORDS.search(text)
-    names = {path.stem}
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            names.add(node.name)
-    for name in names - GIVEN_NAMES:
-        words = set(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
-        assert not words & BANNED_IN_NAMES, name
+def test_a_file_has_at_most_500_lines_and_its_functions_60() -> None:
+    long = []
+    for path in EVERYTHING:
+        facts = facts_of(path)
+        lines = facts.text.count("\n")
+        if lines > FILE_LINES_MAX:
+            long.append(f"{name_of(path)}: {lines} lines")
+        long += [
+            f"{name_of(path)}: {function.name}: {function.lines} lines"
+            for function in facts.functions
+            if function.lines > FUNCTION_LINES_MAX
+        ]
+    assert long == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=name_of)
-def test_imports_are_absolute_and_stand_at_the_top(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        assert not (isinstance(node, ast.ImportFrom) and node.level), "relative import"
-    if COMPOSITION_ROOTS.search(str(path)) or LAZY.search(str(path)):
-        return
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            for inner in ast.walk(node):
-                assert not isinstance(inner, ast.Import | ast.ImportFrom), node.name
+def test_nothing_is_left_to_do() -> None:
+    assert [name_of(path) for path in SOURCES if BANNED_WORDS.search(facts_of(path).text)] == []
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.name == "__init__.py"], ids=name_of)
-def test_only_the_public_packages_export_names(path: Path) -> None:
-    tree = ast.parse(path.read_text())
-    if path.parent.name in ("millstream", "app", "io", "cli"):
-        return
-    assert len(tree.body) == 1, "an __init__ holds its docstring and nothing else"
-    assert ast.get_docstring(tree)
+def test_names_are_nouns_of_ours() -> None:
+    banned = []
+    for path in SOURCES:
+        facts = facts_of(path)
+        functions = {function.name for function in facts.functions}
+        for name in {path.stem, *facts.classes, *functions} - GIVEN_NAMES:
+            words = set(re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower().split("_"))
+            if words & BANNED_IN_NAMES:
+                banned.append(f"{name_of(path)}: {name}")
+    assert banned == []
+
+
+def test_imports_are_absolute() -> None:
+    assert [f"{name_of(path)}:{line}" for path in SOURCES for line in facts_of(path).relative] == []
+
+
+def test_imports_stand_at_the_top() -> None:
+    assert [
+        f"{name_of(path)}: {function.name}"
+        for path in SOURCES
+        if not COMPOSITION_ROOTS.search(str(path)) and not LAZY.search(str(path))
+        for function in facts_of(path).functions
+        if any(line in function.span for line in facts_of(path).imports)
+    ] == []
+
+
+def test_only_the_public_packages_export_names() -> None:
+    for path in SOURCES:
+        if path.name != "__init__.py" or path.parent.name in ("millstream", "app", "io", "cli"):
+            continue
+        tree = ast.parse(path.read_text())
+        assert len(tree.body) == 1, f"{name_of(path)} holds more than its docstring"
+        assert ast.get_docstring(tree), name_of(path)
 
 
 def test_every_package_says_that_it_is_typed() -> None:

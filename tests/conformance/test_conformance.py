@@ -64,8 +64,8 @@ COMMANDS_AT_ONCE = 3
 #: What most processes of the corpus import.
 COMPILED = "millstream.cli.run, millstream.cli.audit, millstream.cli.dev, pandas, polars, pyarrow"
 
-#: The first test of each way waits for all programs of it.
-pytestmark = pytest.mark.timeout(600)
+#: It loads both cores; the first test of each way waits for all programs of it.
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
 
 Outcomes = dict[str, dict[str, Any]]
 

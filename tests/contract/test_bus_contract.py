@@ -7,6 +7,8 @@ import pytest
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.errors import PayloadTooLargeError
 
+pytestmark = pytest.mark.alone
+
 
 async def settled(connection) -> None:
     """Return once everything that this connection subscribed is heard."""

@@ -20,6 +20,8 @@ from millstream_events.ports import (
 )
 from millstream_events.subjects import SHARD_KEY, ack_subject
 
+pytestmark = pytest.mark.alone
+
 
 async def put(log: EventLog, key: str, payload: bytes, expected_seq: int) -> AppendResult:
     answered: asyncio.Future[AppendResult] = asyncio.get_running_loop().create_future()

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from millstream_events import memory_log
 from millstream_events.memory import MemoryConnection
 from millstream_events.memory_faults import AppendFault, FaultPlan, MessageFault
 from millstream_events.ports import Appended, AppendRefused, AppendUnclear, StoreFull
@@ -20,6 +21,11 @@ CASES = {
     AppendFault.CUT_AFTER: ([Appended, AppendUnclear, AppendUnclear], b"01"),
     AppendFault.CUT_BEFORE: ([Appended, AppendUnclear, AppendUnclear], b"0"),
 }
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(memory_log, "APPEND_DEADLINE_S", 0.02)
 
 
 @pytest.mark.parametrize("fault", AppendFault, ids=lambda fault: fault.name)

@@ -43,6 +43,8 @@ from millstream_events.reports import (
 from millstream_events.values import WORKER_ALONE, WORKER_THREAD, Inline, Policy, TaskRef
 from millstream_executor.config import AgentConfig
 
+pytestmark = pytest.mark.alone
+
 DEADLINE_S = 20.0
 RUN = "lo00-00000000-00000001"
 T = TypeVar("T", bound=Report)

@@ -125,7 +125,11 @@ async def test_what_a_dead_agent_left_half_unpacked_is_removed(tmp_path: Path) -
         GOOD[:-30],
         b"",
     ],
-)
+    ids=[
+        "absolute", "above", "above later", "backslash", "long name", "symlink", "hard link",
+        "device", "fifo", "twice", "file and folder", "not gzip", "not tar", "cut off", "empty",
+    ],
+)  # fmt: skip
 def test_an_archive_that_is_not_plain_files_inside_itself_is_refused(
     bad: bytes, tmp_path: Path
 ) -> None:

@@ -44,6 +44,8 @@ from millstream_executor.attempt import Attempt, AttemptHost
 from millstream_executor.link import AttemptEnded
 from millstream_executor.threads import TaskThreads
 
+pytestmark = pytest.mark.alone
+
 env = millstream.TaskEnvironment("items")
 Function = Callable[[int], Any]
 

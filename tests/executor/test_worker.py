@@ -40,6 +40,7 @@ from millstream_executor.link import (
 )
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(os.uname().sysname != "Linux", reason="templates are for Linux"),
 ]

@@ -15,7 +15,7 @@ from parts import Parts, parts, record
 from millstream_events import model as m
 from millstream_events.phases import State
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 #: The agents' heartbeat comes each second, so the limits cannot be much shorter.
 SILENCE = {"agent_stale_ms": 1_000, "agent_lost_ms": 3_000}

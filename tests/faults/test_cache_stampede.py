@@ -16,7 +16,7 @@ from millstream_events import model as m
 from millstream_events.connect import Connection
 from millstream_events.state import ShardState
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 RUNS, WIDTH = 8, 5
 PROGRAM = """

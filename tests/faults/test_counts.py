@@ -14,6 +14,8 @@ from parts import SHARD, parts
 from millstream_events.codec import decode_frame
 from millstream_events.connect import connect
 
+pytestmark = pytest.mark.alone
+
 LIMITS = tomllib.loads((Path(__file__).parent.parent / "limits.toml").read_text())
 CHILDREN = {"chain": 200, "fan": 2_000, "light_map": 20_000}
 

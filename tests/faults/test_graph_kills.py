@@ -10,7 +10,7 @@ from parts import parts
 from millstream_events import model as m
 from millstream_events.plans import KIND_GRAPH
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 NODES = 21
 

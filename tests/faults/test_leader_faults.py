@@ -18,7 +18,7 @@ from millstream_events.state import ShardState, state_hash
 from millstream_scheduler.snapshot import load_for, snapshot_path
 from millstream_scheduler.takeover import catch_up
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 KILLS = 10
 

@@ -13,7 +13,7 @@ from millstream_events import model as m
 from millstream_events.map_items import decode_item_inputs
 from millstream_events.values import Inline
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 ITEMS, SECONDS = 3_000, 0.001
 

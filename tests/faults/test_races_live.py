@@ -15,7 +15,7 @@ from parts import Parts, gone, parts
 from millstream_events import model as m
 from millstream_events.phases import TERMINAL_PHASES, State
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 
 async def assert_one_end_each(made: Parts, runs: list[str]) -> None:

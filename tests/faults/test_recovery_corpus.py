@@ -22,7 +22,7 @@ from millstream_events import model as m
 from millstream_events.ids import ROOT_ID
 from millstream_events.values import Inline
 
-pytestmark = [pytest.mark.chaos, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.chaos, pytest.mark.alone, pytest.mark.asyncio(loop_scope="module")]
 
 PROGRAMS = {task.name.rpartition(".")[2]: task for task in flow.PROGRAMS}
 #: Numbers of successes after which a kill follows.

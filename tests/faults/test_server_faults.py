@@ -17,7 +17,7 @@ from millstream_events.errors import LogFullError, MillstreamError, RejectedErro
 from millstream_events.nats_server import NatsServerOptions, start_nats_server
 from millstream_events.subjects import blob_subject
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 MIB = 1024 * 1024
 LENGTH = 30

@@ -12,7 +12,7 @@ from parts import parts, record
 from millstream_events import model as m
 from millstream_events.phases import State
 
-pytestmark = pytest.mark.chaos
+pytestmark = [pytest.mark.chaos, pytest.mark.alone]
 
 
 async def test_a_body_that_kills_its_worker_fails_after_its_retries_and_harms_nobody_later(

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from dev_tree import DevTree, dev_tree
 
+pytestmark = pytest.mark.alone
+
 #: For anything that a program here does; the machine may be busy.
 DEADLINE_S = 180
 #: What an aborted attempt is given before its process is killed (`Policy.grace_ms`).

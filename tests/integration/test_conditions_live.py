@@ -21,6 +21,8 @@ from millstream_events.model import ActionRequested, ConditionOpened
 from millstream_events.phases import State
 from millstream_events.state import RunState
 
+pytestmark = pytest.mark.alone
+
 ASK = """
 import millstream
 

@@ -21,6 +21,8 @@ from millstream_events.connect import connect
 from millstream_events.errors import BusDeniedError, BusUnavailableError, StoreInUseError
 from millstream_events.nats_server import StoreLock
 
+pytestmark = pytest.mark.alone
+
 STARTER = """
 import asyncio, json, pathlib, sys
 from millstream._cluster import ensure_cluster

@@ -18,6 +18,8 @@ from millstream._cluster_files import Pids, Ready, read_ready
 from millstream._cluster_plan import ChildSpec, SupervisorConfig, restart_delay_s
 from millstream_events.endpoint import Endpoint
 
+pytestmark = pytest.mark.alone
+
 NAMES = ("nats", "scheduler", "agent")
 SLEEPER = "import time; time.sleep(3600)"
 STUBBORN = (

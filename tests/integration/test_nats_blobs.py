@@ -10,6 +10,8 @@ from millstream_events.blobs import CHUNK_BYTES, DirectoryBlobs
 from millstream_events.errors import BlobCorruptError, BlobMissingError, LogUnavailableError
 from millstream_events.ids import digest_of
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.mark.slow
 async def test_a_hundred_megabytes_go_there_and_back_in_seconds(connection):

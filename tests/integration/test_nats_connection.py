@@ -12,6 +12,8 @@ from millstream_events.endpoint import Endpoint
 from millstream_events.errors import BusDeniedError, ClusterNotReachedError, ConfigError
 from millstream_events.ports import Appended, AppendUnclear
 
+pytestmark = pytest.mark.alone
+
 
 async def until(condition, deadline_s: float = 3.0) -> float:
     """Wait for `condition` and return how long it took, in seconds."""

@@ -14,6 +14,8 @@ from millstream_events.jetstream import JetStreamLog
 from millstream_events.nats_server import NatsServerOptions, start_nats_server
 from millstream_events.ports import Appended, AppendUnclear, StoreFull
 
+pytestmark = pytest.mark.alone
+
 
 async def api(connection, operation: str, body: dict | None = None) -> dict:
     payload = b"" if body is None else msgspec.json.encode(body)

@@ -20,6 +20,8 @@ from millstream_events.nats_server import (
     start_nats_server,
 )
 
+pytestmark = pytest.mark.alone
+
 
 def gone(pid: int, deadline_s: float = 3.0) -> bool:
     """Return whether the process ends within the deadline; a zombie has ended."""

@@ -5,8 +5,14 @@ import asyncio
 import pytest
 from leader_rig import RUN, Rig, ScriptAgent, ScriptClient, until
 
+from millstream_events import memory_log
 from millstream_events.memory_faults import AppendFault, FaultPlan
 from millstream_events.phases import Phase
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_log, "APPEND_DEADLINE_S", 0.02)
 
 
 async def test_a_run_goes_through_gates_and_nothing_passes_one_before_its_event_is_stored() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from millstream import _pickling
+from millstream import _call, _pickling
 from millstream._accessor import ctx
 from millstream._context import current
 from millstream._environment import TaskEnvironment
@@ -317,7 +317,11 @@ async def test_a_sync_task_may_run_a_loop_of_its_own(host: Any) -> None:
     assert len(host.calls) == 2
 
 
-async def test_a_sync_task_that_waits_ends_when_its_attempt_is_told_to_end(host: Any) -> None:
+async def test_a_sync_task_that_waits_ends_when_its_attempt_is_told_to_end(
+    host: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_call, "_CANCEL_LOOK_S", 0.02)
+
     async def hold(call: Any) -> None:
         host.contexts[0].cancelled = True
         await asyncio.Event().wait()
