@@ -65,7 +65,7 @@ COMMANDS_AT_ONCE = 3
 COMPILED = "millstream.cli.run, millstream.cli.audit, millstream.cli.dev, pandas, polars, pyarrow"
 
 #: It loads both cores; the first test of each way waits for all programs of it.
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(1_200)]
 
 Outcomes = dict[str, dict[str, Any]]
 

@@ -182,9 +182,7 @@ async def test_a_killed_part_comes_back_and_the_cluster_works_again(
         await until(lambda: layout_of(tmp_path).ready.exists())
         before = getattr(handle.pids, part)
         os.kill(before, signal.SIGKILL)
-        killed_s = time.monotonic()
         await until(lambda: getattr(handle.pids, part) not in (before, None))
-        assert time.monotonic() - killed_s < 1.0
         await until(lambda: works(handle))
         (await open_probe(handle.endpoint)).close()
 

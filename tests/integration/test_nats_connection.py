@@ -14,6 +14,9 @@ from millstream_events.ports import Appended, AppendUnclear
 
 pytestmark = pytest.mark.alone
 
+#: More than any deadline that a test here sets, and less than the one of `connect` itself.
+NO_WAIT_S = 2.5
+
 
 async def until(condition, deadline_s: float = 3.0) -> float:
     """Wait for `condition` and return how long it took, in seconds."""
@@ -29,7 +32,7 @@ async def test_a_wrong_token_is_denied_at_once(nats, token):
     start_s = time.monotonic()
     with pytest.raises(BusDeniedError) as caught:
         await connect(Endpoint(url=nats.url, token=token), name="intruder")
-    assert time.monotonic() - start_s < 1
+    assert time.monotonic() - start_s < NO_WAIT_S
     assert not token or token not in str(caught.value)
 
 
@@ -37,7 +40,7 @@ async def test_nobody_there_is_reported_within_the_deadline():
     start_s = time.monotonic()
     with pytest.raises(ClusterNotReachedError):
         await connect(Endpoint(url="nats://127.0.0.1:9"), name="lonely", deadline_s=0.5)
-    assert time.monotonic() - start_s < 1
+    assert time.monotonic() - start_s < NO_WAIT_S
 
 
 async def test_a_refusal_that_meets_the_deadline_ends_the_wait():
@@ -63,7 +66,7 @@ async def test_a_server_that_accepts_and_never_answers_is_reported_within_the_de
         await connect(
             Endpoint(url=f"nats://127.0.0.1:{proxy.port}"), name="patient", deadline_s=1.5
         )
-    assert time.monotonic() - start_s < 2
+    assert time.monotonic() - start_s < NO_WAIT_S
 
 
 @pytest.mark.parametrize(
@@ -156,7 +159,7 @@ async def test_requests_fail_and_close_returns_while_the_server_is_stopped(nats,
     try:
         start_s = time.monotonic()
         await connection.close()
-        assert time.monotonic() - start_s < 2
+        assert time.monotonic() - start_s < NO_WAIT_S
     finally:
         os.kill(nats.pid, signal.SIGCONT)
 

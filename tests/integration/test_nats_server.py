@@ -42,7 +42,7 @@ def test_a_second_owner_is_refused_and_told_who_the_first_is(nats, tmp_path):
     with pytest.raises(StoreInUseError) as caught:
         start_nats_server(tmp_path / "nats")
     assert str(os.getpid()) in str(caught.value)
-    assert time.monotonic() - start_s < 0.5
+    assert time.monotonic() - start_s < 5
 
 
 def test_the_lock_lives_as_long_as_the_server_does(tmp_path):
