@@ -125,6 +125,7 @@ class ShardOwner:
             str(self._config_path),
             stdout=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
         printed = b""
         try:
