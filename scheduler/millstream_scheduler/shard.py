@@ -49,6 +49,7 @@ class ShardOwner:
             while not stop.is_set():
                 lease = Lease(
                     self._connection.leases,
+                    self._connection.bus,
                     self._clock,
                     self._config,
                     nonce=secrets.token_hex(8),
