@@ -10,19 +10,21 @@ disconnected for later (design: tried.md 9). What is done here instead:
   there is one way back from every failure, and nothing stale is ever sent.
 - Replies come to one inbox of ours, as calls. When the connection is lost, every call that
   still waits gets None at once.
-- Once a second a message to ourselves shows that the connection works in both directions; a
-  half-open one is noticed within `PULSE_INTERVAL_S` + 2 * `PULSE_WAIT_S`.
+- Once in a beat a message to ourselves shows that the connection works in both directions; a
+  half-open one is noticed within `BEAT_NS` + 2 * `PULSE_WAIT_S`.
 """
 
 import asyncio
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from itertools import count
 from typing import Final, TypeAlias
 
+from millstream_events.beats import until_beat_ns
 from millstream_events.codec import MESSAGE_BYTES_MAX
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import (
@@ -38,8 +40,6 @@ MessageSink: TypeAlias = Callable[[Message], None]
 #: Takes None, at last, when the connection is lost.
 ReplySink: TypeAlias = Callable[[Message | None], None]
 
-#: Pause between two proofs of life.
-PULSE_INTERVAL_S: Final = 1.0
 #: A proof of life may take twice this long: two short waits, because after a pause of our own
 #: process the first one is over before the answer that lies ready could be read.
 PULSE_WAIT_S: Final = 0.75
@@ -366,7 +366,7 @@ class NatsWire:
     async def _prove_life(self) -> None:
         """Drop a connection on which a message to ourselves does not come back."""
         while True:
-            await asyncio.sleep(PULSE_INTERVAL_S)
+            await asyncio.sleep(until_beat_ns(time.monotonic_ns()) / 1e9)
             socket = self._socket
             if socket is None:
                 continue

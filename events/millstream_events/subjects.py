@@ -103,6 +103,11 @@ def leader_subject(ns: str, shard: str) -> str:
     return f"ms.{ns}.lead.{shard}"
 
 
+def lease_question_subject(ns: str, shard: str) -> str:
+    """Return where whoever seeks the shard's lease asks its holder to renew it."""
+    return f"ms.{ns}.seek.{shard}"
+
+
 def lease_key(shard: str) -> str:
     """Return the key of the shard's lease in `LEASE_BUCKET`."""
     return f"shard.{shard}"

@@ -15,6 +15,7 @@ import msgspec
 
 from millstream.errors import SecretNotFoundError
 from millstream_events import subjects
+from millstream_events.beats import until_beat_ns
 from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode, split
 from millstream_events.commands import LeaderAnnounced
 from millstream_events.errors import MillstreamError, PayloadTooLargeError
@@ -24,7 +25,7 @@ from millstream_events.logs import get_logger
 from millstream_events.ports import Clock, OutputLine
 from millstream_events.reports import UNNUMBERED, AgentBatch, Report, ToAgent
 from millstream_events.values import ErrorRecord
-from millstream_executor.agent_core import AgentCore
+from millstream_executor.agent_core import IDLE_TICK_NS, AgentCore
 from millstream_executor.agent_ports import Connected, FleetMaker
 from millstream_executor.agent_state import CoreSettings
 from millstream_executor.blob_cache import BlobCache
@@ -58,8 +59,7 @@ from millstream_executor.webhooks import Webhooks
 
 #: Outcomes unacknowledged for this long go to the spool; at once while disconnected.
 SPOOL_AFTER_NS: Final = 1_000_000_000
-#: The spool is brought up to date this often, and this often while disconnected.
-SPOOL_S: Final = 1.0
+#: The spool is brought up to date once in a beat, and this often while disconnected.
 SPOOL_DISCONNECTED_S: Final = 0.25
 #: At the end: how long the last reports may wait for their acknowledgement.
 FAREWELL_S: Final = 2.0
@@ -299,7 +299,8 @@ class Agent:
 
     def _arm(self, now_ns: int) -> None:
         """Have the clock heard in time, and no more often than needed."""
-        due_ns = now_ns + self._core.tick_ns
+        tick_ns = self._core.tick_ns
+        due_ns = now_ns + (until_beat_ns(now_ns) if tick_ns == IDLE_TICK_NS else tick_ns)
         if self._timer is not None:
             if self._timer_ns <= due_ns:
                 return
@@ -443,7 +444,8 @@ class Agent:
 
     async def _keep_spool(self, spool: Spool) -> None:
         while True:
-            await asyncio.sleep(SPOOL_S if self._bus.connected else SPOOL_DISCONNECTED_S)
+            beat_s = until_beat_ns(self._clock.monotonic_ns()) / 1e9
+            await asyncio.sleep(beat_s if self._bus.connected else SPOOL_DISCONNECTED_S)
             await self._update_spool(spool, everything=not self._bus.connected)
 
     async def _update_spool(self, spool: Spool, *, everything: bool) -> None:

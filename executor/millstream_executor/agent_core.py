@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from millstream_events.beats import BEAT_NS
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import (
@@ -82,8 +83,8 @@ from millstream_executor.link import (
 )
 from millstream_executor.outbox import fits_one_message
 
-#: Credit is repeated this often, changed or not: it is the heartbeat.
-HEARTBEAT_NS: Final = 1_000_000_000
+#: Credit is repeated in each of these, changed or not: it is the heartbeat.
+HEARTBEAT_NS: Final = BEAT_NS
 #: Ticks are this far apart while something is under way, and while nothing is.
 BUSY_TICK_NS: Final = 50_000_000
 IDLE_TICK_NS: Final = HEARTBEAT_NS
@@ -123,7 +124,7 @@ class AgentCore:
 
     @property
     def tick_ns(self) -> int:
-        """How soon `on_tick` should be called again."""
+        """How soon `on_tick` should be called again; `IDLE_TICK_NS`: at the next beat."""
         state = self._state
         if state.held_back:
             return eager.HOLD_NS
@@ -349,7 +350,7 @@ class AgentCore:
         parking.report_slow(state, now_ns)
         dispatching.give_back_stale(state, now_ns)
         stopping.escalate(state, now_ns)
-        if now_ns - self._asked_ns >= HEARTBEAT_NS:
+        if now_ns // HEARTBEAT_NS > self._asked_ns // HEARTBEAT_NS:
             self._asked_ns = now_ns
             parking.ask_again(state, now_ns, everything=False)
             for member in state.crew.overdue(now_ns):
@@ -429,7 +430,7 @@ class AgentCore:
         state.notes = []
         if hello is not None:
             return [hello, *notes]
-        if changed or now_ns - self._credit_ns >= HEARTBEAT_NS:
+        if changed or now_ns // HEARTBEAT_NS > self._credit_ns // HEARTBEAT_NS:
             self._credit_ns = now_ns
             notes.append(Credit(credit.generation, credit.granted, state.crew.pids))
         return notes

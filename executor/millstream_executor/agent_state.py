@@ -234,6 +234,7 @@ class AgentState:
             if attempt.kept is not None:
                 self._move_kept(attempt.kept, -1)
         elif stage == Stage.RUNNING:
+            attempt.slot_ns = now_ns
             self.light_running += attempt.light
             self.crew.members[attempt.worker].running += 1
             if attempt.kept is not None:

@@ -14,6 +14,8 @@ SHARING_RUNTIME_NS_MAX: Final = 2_000_000
 _OCCUPIED_NS_MIN: Final = 50_000
 #: Trip to the leader and back: an acknowledgement may wait for a disk, which is no trip.
 _TRIP_NS_MAX: Final = 10_000_000
+#: What tasks are taken to run for after they turned out not to be short.
+_LONG_NS: Final = 2 * PREFETCH_RUNTIME_NS_MAX
 #: Weight of the newest sample in the moving averages: 1 / 8.
 _SAMPLE_SHIFT: Final = 3
 
@@ -43,20 +45,30 @@ class CreditLine:
 
 
 class Pace:
-    """Moving averages of runtime and of the trip to the leader, and the prefetch from both."""
+    """Moving averages of runtimes and of the trip to the leader, and the prefetch from them."""
 
     def __init__(self) -> None:
-        #: 0: nothing known yet.
+        #: How long attempts run that wait for nobody, and how long they hold a slot that do
+        #: either; 0: nothing known yet.
         self._runtime_ns = 0
+        self._occupied_ns = 0
         self._trip_ns = 1_000_000
 
     def ran(self, runtime_ns: int) -> None:
         """Take in how long an attempt ran that waited for nobody."""
         sample = max(runtime_ns, 0)
-        if self._runtime_ns == 0:
-            self._runtime_ns = sample + 1
-        else:
-            self._runtime_ns += (sample - self._runtime_ns) >> _SAMPLE_SHIFT
+        self._runtime_ns = _moved(self._runtime_ns, sample)
+        self._occupied_ns = _moved(self._occupied_ns, sample)
+
+    def parked(self, held_ns: int) -> None:
+        """Take in how long an attempt had held its slot when it first gave it back to wait.
+
+        The trip over the link is in it, so it only ever makes slots look less taken; and one
+        alone proves nothing, so an agent that knows nothing yet begins by expecting the worst.
+        """
+        known_ns = self._occupied_ns or _LONG_NS
+        if held_ns < known_ns:
+            self._occupied_ns = _moved(known_ns, held_ns)
 
     def answered(self, trip_ns: int) -> None:
         """Take in how long the leader took to acknowledge."""
@@ -65,7 +77,7 @@ class Pace:
 
     def stop(self) -> None:
         """Forget that tasks were short: what was fetched ahead has waited too long."""
-        self._runtime_ns = 2 * PREFETCH_RUNTIME_NS_MAX
+        self._runtime_ns = self._occupied_ns = _LONG_NS
 
     @property
     def sharers(self) -> int:
@@ -75,8 +87,13 @@ class Pace:
     @property
     def ahead(self) -> int:
         """Attempts to fetch ahead for each slot."""
-        runtime_ns = self._runtime_ns
-        if runtime_ns == 0 or runtime_ns > PREFETCH_RUNTIME_NS_MAX:
+        occupied_ns = self._occupied_ns
+        if occupied_ns == 0 or occupied_ns > PREFETCH_RUNTIME_NS_MAX:
             return 0
-        occupied_ns = max(runtime_ns, _OCCUPIED_NS_MIN)
-        return min(PREFETCH_MAX, -(-self._trip_ns // occupied_ns))
+        return min(PREFETCH_MAX, -(-self._trip_ns // max(occupied_ns, _OCCUPIED_NS_MIN)))
+
+
+def _moved(average_ns: int, sample_ns: int) -> int:
+    if average_ns == 0:
+        return sample_ns + 1
+    return average_ns + ((sample_ns - average_ns) >> _SAMPLE_SHIFT)

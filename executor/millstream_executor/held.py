@@ -53,6 +53,8 @@ class HeldAttempt(msgspec.Struct, kw_only=True):
     work: Work
     token: bytes
     queued_ns: int
+    #: When it was last given a slot.
+    slot_ns: int = 0
     stage: int = Stage.FETCHING
     #: Token of an older attempt of its action, which must be over first; empty: none.
     after: bytes = b""

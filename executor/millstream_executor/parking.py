@@ -185,7 +185,9 @@ def _nested_too_deeply(state: AgentState, attempt: HeldAttempt) -> bool:
 
 def _park(state: AgentState, attempt: HeldAttempt, now_ns: int) -> None:
     state.move(attempt, Stage.PARKED, now_ns)
-    attempt.has_parked = True
+    if not attempt.has_parked:
+        attempt.has_parked = True
+        state.pace.parked(now_ns - attempt.slot_ns)
     attempt.parked_ns = now_ns
     state.fresh_parks[attempt.token] = attempt
     # It called again while it waited for a slot: what was kept back may pass now.

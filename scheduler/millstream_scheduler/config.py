@@ -14,8 +14,11 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     node: str
     #: Directory for snapshots and the log file; empty: no snapshots.
     data_dir: str = ""
-    #: The lease is renewed this often, and read this often by a standby.
+    #: A standby reads the lease this often and asks for its renewal, and this often the holder
+    #: renews it at most.
     lease_renew_ms: int = 300
+    #: The holder renews a lease that nobody asks about this often.
+    lease_rest_ms: int = 5_000
     #: A standby claims a lease that has not changed for this long on its own clock.
     lease_ms: int = 1_000
     #: A leader that could not renew for this long stops leading.
@@ -51,6 +54,12 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
                 "lease_giveup_ms",
                 f"must lie above 2 x lease_renew_ms ({self.lease_renew_ms}) and below lease_ms "
                 f"({self.lease_ms}): a leader gives up before a standby may claim",
+            )
+        if self.lease_rest_ms < self.lease_renew_ms:
+            raise ConfigError(
+                "lease_rest_ms",
+                f"must be at least lease_renew_ms ({self.lease_renew_ms}): "
+                "nobody who asks makes the holder write less often",
             )
         if self.agent_lost_ms < 3 * self.agent_stale_ms:
             raise ConfigError(

@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from millstream_events import subjects
+from millstream_events.beats import until_beat_ns
 from millstream_events.codec import decoder_of
 from millstream_events.commands import (
     AnnotateRun,
@@ -52,8 +53,9 @@ _INBOX_BATCHES_MAX: Final = 65_536
 #: so that it stays short and the lease is renewed between ticks.
 _BATCHES_MAX: Final = 16
 _COMMANDS_MAX: Final = 64
-_ANNOUNCE_S: Final = 1.0
 _FULL_RETRY_MS: Final = 500
+#: Longest pause between two looks at silences.
+_REST_MS_MAX: Final = 1_100
 #: Submissions that wait until what they recover from was read; their senders repeat others.
 _AWAITING_SOURCE_MAX: Final = 1_024
 #: Under which the leader asks itself; nobody listens to the answers.
@@ -194,7 +196,8 @@ class Leader:
 
     def _announce(self) -> None:
         self._speaker.announce(self._node)
-        self._announcer = self._loop.call_later(_ANNOUNCE_S, self._announce)
+        beat_s = until_beat_ns(self._clock.monotonic_ns()) / 1e9
+        self._announcer = self._loop.call_later(beat_s, self._announce)
 
     def _depose(self, why: str) -> None:
         log.warning("leader_deposed", shard=self._state.shard, why=why)
@@ -364,7 +367,7 @@ class Leader:
         self._carry_out(turn)
         if more or self._reports or self._commands:
             self._wake()
-        self._set_timer(turn.now_ms)
+        self._set_timer(turn.now_ms, monotonic_ns)
 
     def _hybrid_ns(self, monotonic_ns: int) -> int:
         """Return Unix time that passes steadily even when the clock is set back."""
@@ -400,8 +403,8 @@ class Leader:
             self._release_durable()
         self._bus.flush()
 
-    def _set_timer(self, now_ms: int) -> None:
-        wait_ms = LOOK_ROUND_MS
+    def _set_timer(self, now_ms: int, monotonic_ns: int) -> None:
+        wait_ms = LOOK_ROUND_MS if self._book.classes else _REST_MS_MAX
         next_ms = self._book.timers.next_ms
         if next_ms is not None:
             wait_ms = min(wait_ms, max(0, next_ms - now_ms))
@@ -409,8 +412,20 @@ class Leader:
             if self._timer_ms <= now_ms + wait_ms:
                 return  # It rings early enough, and a tick too many does no harm.
             self._timer.cancel()
+        elif wait_ms > LOOK_ROUND_MS:
+            wait_ms = min(wait_ms, self._rest_ms(monotonic_ns))
         self._timer_ms = now_ms + wait_ms
         self._timer = self._loop.call_later(wait_ms / 1000, self._ring)
+
+    def _rest_ms(self, monotonic_ns: int) -> int:
+        """Return for how long nobody has to be looked at, while no work waits."""
+        lost_ns = self._book.config.agent_lost_ms * 1_000_000
+        dues = [seat.heard_ns + lost_ns for seat in self._book.seats.values()]
+        if self._adoption_ends_ns:
+            dues.append(self._adoption_ends_ns)
+        due_ns = min([monotonic_ns + until_beat_ns(monotonic_ns), *dues])
+        # A moment later than due, for what is due after that time and not at it.
+        return max(LOOK_ROUND_MS, (due_ns - monotonic_ns) // 1_000_000 + 2)
 
     def _ring(self) -> None:
         self._timer = None

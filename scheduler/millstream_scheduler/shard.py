@@ -49,6 +49,7 @@ class ShardOwner:
             while not stop.is_set():
                 lease = Lease(
                     self._connection.leases,
+                    self._connection.bus,
                     self._clock,
                     self._config,
                     nonce=secrets.token_hex(8),
@@ -125,6 +126,7 @@ class ShardOwner:
             str(self._config_path),
             stdout=asyncio.subprocess.PIPE,
             stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
         )
         printed = b""
         try:

@@ -27,9 +27,9 @@ from millstream._cluster_files import (
     Ready,
     layout_of,
     read_ready,
-    write_private,
 )
 from millstream._cluster_plan import SupervisorConfig
+from millstream._cluster_private import write_private
 from millstream._cluster_probe import open_probe
 from millstream._cluster_start import WORKING, ClusterSettings, plan_cluster, take_lock
 from millstream_events.endpoint import Endpoint

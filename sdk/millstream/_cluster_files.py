@@ -5,8 +5,6 @@ cluster takes work, written again when a part was restarted, and removed first b
 Whoever reads it checks it by connecting.
 """
 
-import contextlib
-import os
 from pathlib import Path
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -93,18 +91,6 @@ class Ready(msgspec.Struct, frozen=True, kw_only=True):
     #: URL and token of the console, when there is one.
     console: str | None = None
     token: str | None = None
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Replace `path` by a file of mode 0600 that readers see whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        draft.unlink()
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    draft.replace(path)
 
 
 def read_ready(path: Path) -> Ready | None:

@@ -1,16 +1,8 @@
-"""What a supervisor is told to keep alive, and when a child that died comes back. Pure."""
-
-from typing import Final
+"""What a supervisor is told to keep alive."""
 
 import msgspec
 
 from millstream._cluster_files import Ready
-
-#: A child that lived for this long and died is started again at once.
-STEADY_S: Final = 5.0
-#: Wait before the second start in a row, doubling to the longest.
-RESTART_FIRST_S: Final = 0.1
-RESTART_MAX_S: Final = 0.8
 
 
 class ChildSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -44,15 +36,3 @@ class SupervisorConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     users_path: str = ""
     #: Directory to remove at the end; empty: none.
     remove_path: str = ""
-
-
-def restart_delay_s(lived_s: float, failures: int) -> float:
-    """Return how long a child that died stays down.
-
-    Args:
-        lived_s: How long it had been up.
-        failures: How often in a row, this time included, it died before `STEADY_S`.
-    """
-    if lived_s >= STEADY_S or failures <= 1:
-        return 0.0
-    return float(min(RESTART_MAX_S, RESTART_FIRST_S * 2 ** min(failures - 2, 10)))

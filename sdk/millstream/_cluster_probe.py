@@ -1,12 +1,13 @@
 """A few lines of the NATS protocol: whether a server is there, and who works for the shard.
 
-Used by the supervisor and by whoever looks for a cluster. The real client costs 150 ms to import
-and 15 MB to keep, which a supervisor and a command of half a second should not pay.
+Used for the supervisor and by whoever looks for a cluster. The real client costs 150 ms to import
+and 15 MB to keep, which a command of half a second should not pay.
 """
 
 import asyncio
 import os
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -14,9 +15,11 @@ import msgspec
 from millstream_events.codec import decoder_of, encode
 from millstream_events.commands import ClientBatch, DescribeShard, ShardDescribed, ToClient
 from millstream_events.endpoint import Endpoint
-from millstream_events.errors import BusDeniedError, BusUnavailableError
+from millstream_events.errors import BusDeniedError, BusError, BusUnavailableError
 from millstream_events.subjects import client_subject, command_subject
 
+#: Between two looks at a cluster that is not ready yet.
+_LOOK_S: Final = 0.02
 #: One answer of the server: MSG line and payload together stay far below it.
 _LINE_BYTES_MAX: Final = 4 * 1024 * 1024
 _decode_reply: Final = decoder_of(ToClient)
@@ -142,3 +145,27 @@ async def describe(endpoint: Endpoint, *, deadline_s: float = 1.0) -> ShardDescr
     if reply is None:
         return None
     return next((item for item in reply.items if isinstance(item, ShardDescribed)), None)
+
+
+def wait_until_ready(raw: Mapping[str, Any]) -> None:
+    """Return once the cluster of a `SupervisorConfig`, given in plain form, takes work."""
+    endpoint = msgspec.convert(raw["ready"]["endpoint"], Endpoint)
+    agents_min = raw["agents_min"] if raw["leader"] else -1
+
+    async def wait() -> None:
+        while not await _is_ready(endpoint, agents_min):  # noqa: ASYNC110 other processes
+            await asyncio.sleep(_LOOK_S)
+
+    asyncio.run(wait())
+
+
+async def _is_ready(endpoint: Endpoint, agents_min: int) -> bool:
+    """Say whether the server answers and, unless `agents_min` is negative, somebody leads."""
+    try:
+        if agents_min < 0:
+            (await open_probe(endpoint)).close()
+            return True
+        shard = await describe(endpoint, deadline_s=0.3)
+    except BusError:
+        return False
+    return shard is not None and len(shard.agents) >= agents_min

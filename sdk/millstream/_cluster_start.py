@@ -11,8 +11,9 @@ from typing import Final
 
 import msgspec
 
-from millstream._cluster_files import SECRETS_FILE, Layout, Ready, write_private
+from millstream._cluster_files import SECRETS_FILE, Layout, Ready
 from millstream._cluster_plan import ChildSpec, SupervisorConfig
+from millstream._cluster_private import write_private
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError, StoreInUseError
 from millstream_events.nats_server import (

@@ -1,31 +1,38 @@
-"""The supervisor's loop: restarts, readiness, and the orderly end of a local cluster."""
+"""The supervisor's loop: restarts, readiness, and the orderly end of a local cluster.
 
-import asyncio
+Of the standard library alone, without an event loop, and asleep until a signal or the end of
+the starter wakes it: a supervisor lives as long as its cluster and has nothing to do. What takes
+more than that, to see whether the cluster is ready, a process of its own does and ends.
+"""
+
 import contextlib
 import fcntl
+import json
 import os
-import shutil
+import selectors
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from types import FrameType
+from typing import Any, Final, Protocol
 
-import msgspec
+from millstream._cluster_private import write_private
 
-from millstream._cluster_files import Pids, Ready, write_private
-from millstream._cluster_plan import STEADY_S, SupervisorConfig, restart_delay_s
-from millstream._cluster_probe import describe, open_probe
-from millstream_events.errors import BusError
-
-#: Between two looks at a cluster that is not ready yet, at the users of one that is to end,
-#: and at children on a system without pidfds.
+#: A child that lived for this long and died is started again at once.
+STEADY_S: Final = 5.0
+#: Wait before the second start in a row, doubling to the longest.
+RESTART_FIRST_S: Final = 0.1
+RESTART_MAX_S: Final = 0.8
+#: Between two looks at the users of a cluster that is to end.
 _LOOK_S: Final = 0.02
-#: Between two looks at the starter and at adopted orphans.
+#: Between two looks at the starter, on a system without pidfds.
 _TICK_S: Final = 0.5
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
-OnReady = Callable[[Ready], None]
+#: Called with what `ready.json` says, in plain form.
+OnReady = Callable[[Mapping[str, Any]], None]
 
 
 class SupervisedChild(Protocol):
@@ -59,188 +66,257 @@ class Supervisor:
 
     def __init__(
         self,
-        config: SupervisorConfig,
+        raw: Mapping[str, Any],
         children: Sequence[SupervisedChild],
         on_ready: OnReady | None,
+        arm: Callable[[], None] | None,
     ) -> None:
-        self._config = config
+        """Make it; in the main thread, as everything here.
+
+        Args:
+            raw: A `SupervisorConfig` in plain form.
+            children: Its children, which have been started.
+            on_ready: Called once, when `ready.json` has been written.
+            arm: What a process forked from this one calls to be ended with it.
+        """
+        self._raw = raw
         self._children = children
         self._on_ready = on_ready
-        self._ending = asyncio.Event()
-        self._published = False
+        self._arm = arm
         self._starter = os.getppid()
+        self._selector = selectors.DefaultSelector()
+        #: How often we were told to end.
+        self._told = 0
+        #: Whether we end with our starter, whether it must be looked for, whether it was seen
+        #: to be gone.
+        self._follows = self._polls = self._left = False
+        #: The process that waits until the cluster is ready; 0: there is none.
+        self._probe = 0
+        self._published = False
+        self._users = -1
         #: Deaths in a row of each child before it had been up for `STEADY_S`.
         self._failures = [0] * len(children)
+        #: When each child is started again; None: it runs.
+        self._due_s: list[float | None] = [None] * len(children)
 
-    async def run(self, *, watch_stdin: bool) -> None:
+    def run(self, *, watch_stdin: bool) -> None:
         """Supervise until SIGTERM, SIGINT or the end of the starter, then end everything."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_end)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._keep(index)) for index in range(len(self._children))]
-            tasks.append(group.create_task(self._announce()))
-            tasks.append(group.create_task(self._reap_orphans()))
+        woken, wakes = os.pipe()
+        os.set_blocking(woken, False)
+        os.set_blocking(wakes, False)
+        self._selector.register(woken, selectors.EVENT_READ, woken)
+        before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+        former = signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
+        try:
             if watch_stdin:
-                tasks.append(group.create_task(self._watch_starter()))
-            await self._ending.wait()
-            for task in tasks:
-                task.cancel()
-        await self._end()
+                self._follow_starter()
+            self._watch()
+            self._end()
+        finally:
+            signal.set_wakeup_fd(former)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            self._selector.close()
+            os.close(woken)
+            os.close(wakes)
 
-    def _told_to_end(self) -> None:
-        # Told twice: somebody is impatient, so nobody is waited for any more.
-        if self._ending.is_set():
+    def _heard(self, number: int, _frame: FrameType | None) -> None:
+        self._told += number != signal.SIGCHLD
+
+    def _pause(self, until_s: float | None) -> None:
+        """Sleep until something happens, or until that monotonic time."""
+        left_s = None if until_s is None else max(0.0, until_s - time.monotonic())
+        if self._polls:
+            left_s = _TICK_S if left_s is None else min(left_s, _TICK_S)
+        for key, _ in self._selector.select(left_s):
+            if key.data is None:
+                self._left = True
+                self._selector.unregister(key.fd)
+            else:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(key.data, 4096)
+        if self._told > 1:  # Somebody is impatient, so nobody is waited for any more.
             for child in self._children:
                 child.signal(signal.SIGKILL)
-        self._ending.set()
 
-    async def _keep(self, index: int) -> None:
+    # -------------------------------------------------------------- while it lives
+
+    def _watch(self) -> None:
+        self._begin_probe()
+        while not self._told:
+            due_s = self._revive()
+            self._hear_probe()
+            _reap({child.pid for child in self._children} | {self._probe})
+            if self._left or (self._follows and os.getppid() != self._starter):
+                if self._is_unused():
+                    return
+                due_s = time.monotonic() + _LOOK_S
+            self._pause(due_s)
+
+    def _revive(self) -> float | None:
+        """Start what has died and is due; return when the next one is."""
+        changed = False
+        for index, child in enumerate(self._children):
+            due_s = self._due_s[index]
+            if due_s is None:
+                status = child.poll()
+                if status is None:
+                    continue
+                due_s = self._note_death(index, f"ended with status {status}")
+            if due_s > time.monotonic():
+                continue
+            try:
+                child.start()
+            except OSError as exc:
+                self._note_death(index, f"could not be started ({exc})")
+            else:
+                self._due_s[index] = None
+                changed = True
+        if changed and self._published:
+            self._publish()
+        return min((due_s for due_s in self._due_s if due_s is not None), default=None)
+
+    def _note_death(self, index: int, why: str) -> float:
+        """Count a death, and return when the child is started again."""
         child = self._children[index]
-        while True:
-            why = f"ended with status {await _ended(child)}"
-            while child.pid is None:
-                delay_s = self._note_death(index)
-                say(f"{child.name} {why}; starting it in {delay_s:g} s")
-                await asyncio.sleep(delay_s)
-                try:
-                    child.start()
-                except OSError as exc:
-                    why = f"could not be started ({exc})"
-            if self._published:
-                self._publish()
-
-    def _note_death(self, index: int) -> float:
-        """Count a death, and return for how long the child stays down; seconds."""
-        lived_s = time.monotonic() - self._children[index].started_s
+        now_s = time.monotonic()
+        lived_s = now_s - child.started_s
         self._failures[index] = 1 if lived_s >= STEADY_S else self._failures[index] + 1
-        return restart_delay_s(lived_s, self._failures[index])
+        delay_s = restart_delay_s(lived_s, self._failures[index])
+        say(f"{child.name} {why}; starting it in {delay_s:g} s")
+        self._due_s[index] = due_s = now_s + delay_s
+        return due_s
 
-    async def _announce(self) -> None:
-        while not await self._is_ready():  # noqa: ASYNC110 other processes
-            await asyncio.sleep(_LOOK_S)
-        self._publish()
+    def _publish(self) -> Mapping[str, Any]:
+        ready = self._raw["ready"]
+        pids = {child.name: child.pid for child in self._children}
+        ready = {**ready, "pids": {**ready["pids"], "dev": os.getpid(), **pids}}
+        if self._raw["ready_path"]:
+            content = json.dumps(ready, indent=2)
+            write_private(Path(self._raw["ready_path"]), content.encode())
+        return ready
+
+    # -------------------------------------------------------------- readiness
+
+    def _begin_probe(self) -> None:
+        if not self._raw["ready"]["endpoint"]["url"]:
+            self._announce()
+            return
+        self._probe = os.fork()
+        if self._probe == 0:
+            code = 1
+            try:
+                if self._arm is not None:
+                    self._arm()
+                signal.set_wakeup_fd(-1)
+                for number in _SIGNALS:
+                    signal.signal(number, signal.SIG_DFL)
+                from millstream._cluster_probe import wait_until_ready
+
+                wait_until_ready(self._raw)
+                code = 0
+            except BaseException:  # noqa: BLE001 - it must not travel up into the supervisor
+                import traceback
+
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+
+    def _hear_probe(self) -> None:
+        if not self._probe:
+            return
+        pid, status = os.waitpid(self._probe, os.WNOHANG)
+        if not pid:
+            return
+        self._probe = 0
+        if status:
+            say(f"the look for readiness ended with status {status}; looking again")
+            self._begin_probe()
+        else:
+            self._announce()
+
+    def _announce(self) -> None:
+        ready = self._publish()
         self._published = True
         if self._on_ready is not None:
-            self._on_ready(self._ready())
+            self._on_ready(ready)
 
-    async def _is_ready(self) -> bool:
-        config = self._config
-        endpoint = config.ready.endpoint
-        if not endpoint.url:
+    # -------------------------------------------------------------- the end
+
+    def _follow_starter(self) -> None:
+        self._follows = True
+        self._selector.register(sys.stdin.fileno(), selectors.EVENT_READ)
+        try:
+            self._selector.register(os.pidfd_open(self._starter), selectors.EVENT_READ)
+        except (AttributeError, OSError):  # Not Linux, or not a process that we can see.
+            self._polls = True
+
+    def _is_unused(self) -> bool:
+        """Say whether nobody uses the cluster; from then on nobody can begin to."""
+        if not self._raw["users_path"]:
             return True
+        if self._users < 0:
+            # Never closed: whoever comes later must see that the cluster is about to end.
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            self._users = os.open(self._raw["users_path"], flags, 0o600)
         try:
-            if not config.leader:
-                (await open_probe(endpoint)).close()
-                return True
-            shard = await describe(endpoint, deadline_s=0.3)
-        except BusError:
+            fcntl.flock(self._users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
             return False
-        return shard is not None and len(shard.agents) >= config.agents_min
+        return True
 
-    def _ready(self) -> Ready:
-        pids = {child.name: child.pid for child in self._children}
-        return msgspec.structs.replace(self._config.ready, pids=Pids(dev=os.getpid(), **pids))
-
-    def _publish(self) -> None:
-        if self._config.ready_path:
-            content = msgspec.json.format(msgspec.json.encode(self._ready()))
-            write_private(Path(self._config.ready_path), content)
-
-    async def _watch_starter(self) -> None:
-        closed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin.fileno(), closed.set)
-        try:
-            while not closed.is_set() and os.getppid() == self._starter:
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_TICK_S):
-                        await closed.wait()
-        finally:
-            loop.remove_reader(sys.stdin.fileno())
-        await self._without_users()
-        self._ending.set()
-
-    async def _without_users(self) -> None:
-        """Wait until nobody uses the cluster; from then on nobody can begin to."""
-        if not self._config.users_path:
-            return
-        # Never closed: whoever comes later must see that the cluster is about to end.
-        users = os.open(self._config.users_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        while True:
-            try:
-                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                await asyncio.sleep(_LOOK_S)
-
-    async def _reap_orphans(self) -> None:
-        """Take the exit status of processes that a dead child left to us."""
-        while True:
-            await asyncio.sleep(_TICK_S)
-            _reap({child.pid for child in self._children})
-
-    async def _end(self) -> None:
-        _withdraw(self._config.ready_path)
+    def _end(self) -> None:
+        if self._raw["ready_path"]:
+            Path(self._raw["ready_path"]).unlink(missing_ok=True)
         for child in reversed(self._children):
-            await _stop(child)
-        _kill_orphans()
-        if self._config.remove_path:
-            shutil.rmtree(self._config.remove_path, ignore_errors=True)
+            self._stop(child)
+        if self._probe:
+            _kill(self._probe)
+        for pid in _children_of_self():
+            _kill(pid)
+        if self._raw["remove_path"]:
+            import shutil
+
+            shutil.rmtree(self._raw["remove_path"], ignore_errors=True)
+
+    def _stop(self, child: SupervisedChild) -> None:
+        """End it: SIGTERM, and SIGKILL after `stop_s`."""
+        if child.poll() is not None:
+            return
+        child.signal(signal.SIGTERM)
+        end_s: float | None = time.monotonic() + child.stop_s
+        while child.poll() is None:
+            if end_s is not None and time.monotonic() >= end_s:
+                say(f"{child.name} did not end within {child.stop_s:g} s and is killed")
+                child.signal(signal.SIGKILL)
+                end_s = None
+            self._pause(end_s)
 
 
-async def _ended(child: SupervisedChild) -> int:
-    """Return the exit status once the process is over."""
-    if child.poll() is None and child.pid is not None and sys.platform == "linux":
-        await _pidfd_readable(child.pid)
-    while (status := child.poll()) is None:  # noqa: ASYNC110 other processes
-        await asyncio.sleep(_LOOK_S)
-    return status
+def restart_delay_s(lived_s: float, failures: int) -> float:
+    """Return how long a child that died stays down.
 
-
-async def _stop(child: SupervisedChild) -> None:
-    """End it: SIGTERM, and SIGKILL after `stop_s`."""
-    if child.poll() is not None:
-        return
-    child.signal(signal.SIGTERM)
-    try:
-        async with asyncio.timeout(child.stop_s):
-            await _ended(child)
-    except TimeoutError:
-        say(f"{child.name} did not end within {child.stop_s:g} s and is killed")
-        child.signal(signal.SIGKILL)
-        await _ended(child)
-
-
-async def _pidfd_readable(pid: int) -> None:
-    loop = asyncio.get_running_loop()
-    over = asyncio.Event()
-    descriptor = os.pidfd_open(pid)
-    loop.add_reader(descriptor, over.set)
-    try:
-        await over.wait()
-    finally:
-        loop.remove_reader(descriptor)
-        os.close(descriptor)
-
-
-def _withdraw(ready_path: str) -> None:
-    if ready_path:
-        Path(ready_path).unlink(missing_ok=True)
+    Args:
+        lived_s: How long it had been up.
+        failures: How often in a row, this time included, it died before `STEADY_S`.
+    """
+    if lived_s >= STEADY_S or failures <= 1:
+        return 0.0
+    return float(min(RESTART_MAX_S, RESTART_FIRST_S * 2 ** min(failures - 2, 10)))
 
 
 def _reap(own: Collection[int | None]) -> None:
+    """Take the exit status of processes that a dead child left to us."""
     for pid in _children_of_self():
         if pid not in own:
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
 
-def _kill_orphans() -> None:
-    for pid in _children_of_self():
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _children_of_self() -> list[int]:

@@ -13,7 +13,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final, cast
 
-from millstream._cluster_files import write_private
+from millstream._cluster_private import write_private
 from millstream.errors import SecretNotFoundError
 
 #: Table of secrets that only container registries ask for; no task finds them.

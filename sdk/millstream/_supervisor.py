@@ -8,7 +8,8 @@ ends its children in reverse order; when it is killed itself, the kernel kills t
 
 It runs as a script, `python -P .../_supervisor.py`, not as a module: only the standard library
 is imported before the children are started, since the import of the package would delay them
-by more than a nats-server takes to start. What comes afterwards is in `_cluster_watch`.
+by more than a nats-server takes to start, and would stay in memory. What comes afterwards is in
+`_cluster_watch`.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from millstream._cluster_files import Ready
     from millstream._cluster_plan import SupervisorConfig
     from millstream._cluster_watch import OnReady
 
@@ -101,7 +103,10 @@ class Child:
 
 
 def supervise(
-    config: "SupervisorConfig", *, lock_fd: int | None = None, on_ready: "OnReady | None" = None
+    config: "SupervisorConfig",
+    *,
+    lock_fd: int | None = None,
+    on_ready: "Callable[[Ready], None] | None" = None,
 ) -> None:
     """Run a cluster until SIGTERM or SIGINT. Blocks; from the main thread only.
 
@@ -112,8 +117,14 @@ def supervise(
     """
     import msgspec
 
+    from millstream._cluster_files import Ready
+
+    def told(ready: Mapping[str, Any]) -> None:
+        if on_ready is not None:
+            on_ready(msgspec.convert(ready, Ready))
+
     raw = msgspec.to_builtins(config)
-    _watch(_start(raw, lock_fd), config, watch_stdin=False, on_ready=on_ready)
+    _watch(_start(raw, lock_fd), raw, watch_stdin=False, on_ready=told)
 
 
 def _start(raw: Mapping[str, Any], lock_fd: int | None) -> list[Child]:
@@ -130,22 +141,15 @@ def _start(raw: Mapping[str, Any], lock_fd: int | None) -> list[Child]:
 
 def _watch(
     children: list[Child],
-    config: "SupervisorConfig",
+    raw: Mapping[str, Any],
     *,
     watch_stdin: bool,
     on_ready: "OnReady | None",
 ) -> None:
-    import asyncio
-
-    import uvloop
-
     from millstream._cluster_watch import Supervisor
 
-    async def body() -> None:
-        await Supervisor(config, children, on_ready).run(watch_stdin=watch_stdin)
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(body())
+    arm = _die_with_parent(os.getpid()) if _LINUX else None
+    Supervisor(raw, children, on_ready, arm).run(watch_stdin=watch_stdin)
 
 
 def _die_with_parent(parent: int) -> Callable[[], None]:
@@ -174,14 +178,8 @@ def main() -> None:
     parser.add_argument("--lock-fd", type=int, default=None)
     parser.add_argument("--watch-stdin", action="store_true")
     options = parser.parse_args()
-    content = options.config.read_bytes()
-    children = _start(json.loads(content), options.lock_fd)
-    import msgspec
-
-    from millstream._cluster_plan import SupervisorConfig
-
-    config = msgspec.json.decode(content, type=SupervisorConfig)
-    _watch(children, config, watch_stdin=options.watch_stdin, on_ready=None)
+    raw = json.loads(options.config.read_bytes())
+    _watch(_start(raw, options.lock_fd), raw, watch_stdin=options.watch_stdin, on_ready=None)
 
 
 if __name__ == "__main__":

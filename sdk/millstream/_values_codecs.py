@@ -5,7 +5,6 @@ when a value is written, and by its name when one is read: the name is in the lo
 """
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
@@ -195,7 +194,10 @@ def _wake_plugins() -> bool:
     if ENTRY_POINT_GROUP in _asked:
         return False
     _asked.add(ENTRY_POINT_GROUP)
-    points = importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
+    # Loaded late: it is of no use to a worker of plain values, and takes much memory.
+    from importlib import metadata
+
+    points = metadata.entry_points(group=ENTRY_POINT_GROUP)
     for point in points:
         loaded: Any = point.load()
         if callable(loaded):

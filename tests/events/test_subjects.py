@@ -18,6 +18,7 @@ SUBJECTS = {
     "ms.main.to.me.1": subjects.client_subject(NS, "me", "1"),
     "ms.main.work.lo.pool.agent": subjects.work_subject(NS, "lo", "pool", "agent"),
     "ms.main.lead.lo00": subjects.leader_subject(NS, SHARD),
+    "ms.main.seek.lo00": subjects.lease_question_subject(NS, SHARD),
     "shard.lo00": subjects.lease_key(SHARD),
     "MS_LOG_lo00": subjects.log_stream(SHARD),
     "MS_LOGS": subjects.output_stream(),

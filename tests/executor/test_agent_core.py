@@ -141,6 +141,20 @@ def test_prefetched_work_that_no_slot_becomes_free_for_goes_back() -> None:
     assert [held.token for held in hello.holding] == [token(2)]
 
 
+def test_a_heartbeat_comes_in_each_beat_though_the_last_credit_is_younger() -> None:
+    rig = Rig()
+    rig.begin(1)
+    rig.now = 11_400 * MS
+    rig.end(1, took_ns=1_000)
+    rig.clear()
+    for now_ms in (12_001, 13_000, 14_003):
+        rig.now = now_ms * MS
+        rig.core.on_tick(rig.now)
+        rig.take()
+        assert len(rig.said(Credit)) == 1, now_ms
+        rig.clear()
+
+
 # ---------------------------------------------------------------------- the numbered stream
 
 

@@ -7,6 +7,7 @@ from millstream_events.reports import (
     CancelChild,
     Credit,
     Refuse,
+    Returned,
     StartAction,
     Succeeded,
 )
@@ -133,3 +134,29 @@ def test_nesting_processes_beyond_the_bound_is_refused_at_the_call() -> None:
     (refusal,) = rig.heard(DeliverRefusal)
     assert refusal.refusal.code == "nesting-too-deep"
     assert [item.parent for item in rig.said(StartAction)] == [1, 2]
+
+
+def test_work_that_soon_waits_is_fetched_ahead_again_after_slots_were_taken_for_long() -> None:
+    rig = Rig()
+    rig.begin(1)
+    rig.end(1, took_ns=1_000)
+    rig.orders(*[rig.work(n, policy=THREAD) for n in (2, 3)])
+    rig.wait(100)
+    assert rig.said(Returned)
+    rig.end(2)
+    rig.orders(rig.work(4))
+    assert rig.granted - rig.core.state.credit.received == 0
+    rig.call(4, 54)
+    assert rig.granted - rig.core.state.credit.received == 1, "nothing ahead: one proves nothing"
+    for n in range(5, 40):
+        rig.orders(rig.work(n))
+        rig.call(n, 100 + n)
+    assert rig.granted - rig.core.state.credit.received > 1
+
+
+def test_code_that_waits_soon_does_not_count_as_short() -> None:
+    rig = Rig()
+    for n in range(1, 40):
+        rig.orders(rig.work(n))
+        rig.call(n, 100 + n)
+    assert rig.core.state.pace.sharers == 1

@@ -115,6 +115,19 @@ async def test_a_ping_is_answered_by_the_loop(rig: Any, bundle: Path) -> None:
     assert rig.of(key, Pong) == [Pong(4)]
 
 
+async def test_a_crowd_that_waits_is_not_gone_through_again_and_again(
+    rig: Any, bundle: Path
+) -> None:
+    key = rig.spawn(bundle)
+    rig.run(key, "full_collections", token=b"before")
+    before = rig.value_of(await rig.ended(key, b"before"))
+    for n in range(3_000):
+        rig.run(key, "await_long", token=b"waits %d" % n)
+    await rig.until(lambda: len(rig.of(key, AttemptBegan)) > 3_000)
+    rig.run(key, "full_collections", token=b"after")
+    assert rig.value_of(await rig.ended(key, b"after")) == before
+
+
 async def test_an_async_task_ends_when_it_is_cancelled(rig: Any, bundle: Path) -> None:
     key = rig.spawn(bundle)
     rig.run(key, "await_long")

@@ -1,6 +1,7 @@
 """The supervisor against trivial children: who comes back, who is ended, what is left behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import pytest
 
 from millstream._cluster import SUPERVISOR
 from millstream._cluster_files import Pids, Ready, read_ready
-from millstream._cluster_plan import ChildSpec, SupervisorConfig, restart_delay_s
+from millstream._cluster_plan import ChildSpec, SupervisorConfig
+from millstream._cluster_watch import restart_delay_s
 from millstream_events.endpoint import Endpoint
 
 pytestmark = pytest.mark.alone
@@ -181,6 +183,28 @@ def test_what_a_child_left_behind_in_its_own_session_ends_too(tmp_path: Path) ->
         supervisor.terminate()
         assert supervisor.wait(5) == 0
         assert all(gone(int(file.read_text())) for file in files)
+
+
+def test_a_supervisor_sleeps_while_nothing_happens(tmp_path: Path) -> None:
+    with supervised(tmp_path, a_config(tmp_path), "--watch-stdin") as supervisor:
+        status = Path(f"/proc/{supervisor.pid}/status")
+        wait_for(lambda: psutil.Process(supervisor.pid).status() == psutil.STATUS_SLEEPING)
+        before = re.findall(r"voluntary_ctxt_switches:\t(\d+)", status.read_text())[0]
+        time.sleep(1.2)  # Longer than anything that it could do now and then.
+        assert re.findall(r"voluntary_ctxt_switches:\t(\d+)", status.read_text())[0] == before
+
+
+def test_an_orphan_that_ends_is_reaped(tmp_path: Path) -> None:
+    code = (
+        "import subprocess, sys, pathlib, time; "
+        'one = \'import subprocess; print(subprocess.Popen(["sleep", "0.3"]).pid)\'; '
+        "pid = subprocess.run([sys.executable, '-c', one], capture_output=True).stdout; "
+        "pathlib.Path(sys.argv[1]).write_bytes(pid); time.sleep(3600)"
+    )
+    with supervised(tmp_path, a_config(tmp_path, code=code)):
+        files = [tmp_path / f"{name}.up" for name in NAMES]
+        wait_for(lambda: all(file.exists() and file.read_text().strip() for file in files))
+        wait_for(lambda: not any(psutil.pid_exists(int(file.read_text())) for file in files))
 
 
 def test_ready_json_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """`python -m millstream_scheduler.snapshot` against a real server."""
 
 import asyncio
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from millstream_events.seal import seal
 from millstream_events.state import RunState, ShardState, state_hash
 from millstream_events.values import TaskRef
 from millstream_scheduler.config import SchedulerConfig
-from millstream_scheduler.snapshot import load_for, snapshot_path
+from millstream_scheduler.snapshot import NICE, load_for, snapshot_path
 from millstream_scheduler.takeover import catch_up, elect
 
 SHARD = "lo00"
@@ -74,3 +76,12 @@ async def test_the_snapshot_process_follows_the_log_and_survives_the_loss_of_its
     assert await catch_up(log, anew) == state.seq
     assert state_hash(anew) == state_hash(state) == state_hash(loaded)
     assert await run_snapshot(config_path) == (state.seq, state_hash(state).hex())
+
+
+def test_everybody_else_goes_before_a_snapshot() -> None:
+    program = "import os; from millstream_scheduler import snapshot as s; s.step_back(); "
+    shown = subprocess.run(
+        [sys.executable, "-c", f"{program}print(os.nice(0))"],
+        capture_output=True, check=True, start_new_session=True,
+    ).stdout  # fmt: skip
+    assert int(shown) == min(19, os.nice(0) + NICE)

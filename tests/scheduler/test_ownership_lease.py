@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from weakref import WeakKeyDictionary
 
 import pytest
 from leader_rig import until
@@ -9,11 +10,13 @@ from leader_rig import until
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError, LogUnavailableError
 from millstream_events.memory import MemoryLeases
+from millstream_events.memory_bus import MemoryBus, MemorySwitch
 from millstream_events.subjects import lease_key
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.ownership import Lease
 
 KEY = lease_key("lo00")
+SWITCHES: WeakKeyDictionary[MemoryLeases, MemorySwitch] = WeakKeyDictionary()
 
 
 class SetClock:
@@ -40,7 +43,12 @@ def config(node: str) -> SchedulerConfig:
 
 
 def lease(store: MemoryLeases, node: str = "n", clock: SetClock | None = None) -> Lease:
-    return Lease(store, clock or SetClock(), config(node), nonce=node)
+    return Lease(store, bus_at(store), clock or SetClock(), config(node), nonce=node)
+
+
+def bus_at(store: MemoryLeases) -> MemoryBus:
+    """Return a bus of its own, joined with all others that are made for the same store."""
+    return MemoryBus(SWITCHES.setdefault(store, MemorySwitch()))
 
 
 class Contender:
@@ -216,9 +224,50 @@ async def test_a_renewal_whose_answer_was_lost_does_not_cost_the_lease() -> None
     await holder.acquire()
     store.lose = 3
     keeping = asyncio.create_task(holder.keep())
+    seeking = asyncio.create_task(lease(store, "next").acquire())
     await until(lambda: store.writes > 8 or keeping.done())
     assert not keeping.done()
     keeping.cancel()
+    seeking.cancel()
+
+
+async def test_a_lease_that_nobody_seeks_is_written_once_and_then_left_alone() -> None:
+    store = _LossyLeases()
+    holder = lease(store)
+    await holder.acquire()
+    keeping = asyncio.create_task(holder.keep())
+    await asyncio.sleep(0.3)  # Thirty times `lease_renew_ms`.
+    assert store.writes <= 2
+    keeping.cancel()
+
+
+async def test_a_holder_that_rests_answers_whoever_seeks_its_lease_in_time() -> None:
+    store = _LossyLeases()
+    holder = lease(store, "holder")
+    await holder.acquire()
+    keeping = asyncio.create_task(holder.keep())
+    await asyncio.sleep(0.05)
+    seeking = asyncio.create_task(lease(store, "next").acquire())
+    await asyncio.sleep(0.3)
+    assert not seeking.done()
+    assert store.writes > 4
+    seeking.cancel()
+    keeping.cancel()
+
+
+async def test_a_holder_that_was_cut_off_and_replaced_stops_once_it_is_back() -> None:
+    store = MemoryLeases()
+    bus = bus_at(store)
+    holder = Lease(store, bus, SetClock(), config("holder"), nonce="holder")
+    await holder.acquire()
+    keeping = asyncio.create_task(holder.keep())
+    await asyncio.sleep(0.05)
+    bus.cut()
+    await lease(store, "next").acquire()
+    assert not keeping.done()
+    bus.restore()
+    async with asyncio.timeout(1):
+        assert await keeping == "another process holds the lease"
 
 
 async def test_a_claim_whose_answer_was_lost_is_recognised() -> None:
@@ -240,3 +289,8 @@ def test_times_that_would_let_two_hold_it_are_refused(renew: int, giveup: int, w
             lease_giveup_ms=giveup,
             lease_ms=whole,
         )
+
+
+def test_a_rest_shorter_than_the_time_between_two_renewals_is_refused() -> None:
+    with pytest.raises(ConfigError, match="must be at least lease_renew_ms"):
+        SchedulerConfig(endpoint=Endpoint(url=""), node="n", lease_rest_ms=200)

@@ -10,8 +10,8 @@ from millstream._cluster_files import (
     endpoint_of_url,
     read_ready,
     url_of_endpoint,
-    write_private,
 )
+from millstream._cluster_private import write_private
 from millstream.cli.start import parse_labels
 from millstream_events.endpoint import Endpoint
 from millstream_events.errors import ConfigError

@@ -18,8 +18,8 @@ from millstream._cluster_files import (
     STATE_DIR,
     endpoint_of_url,
     url_of_endpoint,
-    write_private,
 )
+from millstream._cluster_private import write_private
 from millstream.cli.capacity import capacity_of
 from millstream.cli.outcome import DONE, FAILED, UsageError
 from millstream.cli.output import DEFAULTS, OutputOptions, emit_one

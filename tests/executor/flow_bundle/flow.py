@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import gc
 import inspect
 import os
 import subprocess
@@ -100,6 +101,11 @@ def segfault():
 @task
 def wait():
     time.sleep(600)
+
+
+@task
+async def full_collections():
+    return gc.get_stats()[2]["collections"]
 
 
 @task
