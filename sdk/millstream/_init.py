@@ -19,6 +19,7 @@ from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
 from millstream._context import current
+from millstream._errors_setup import ConfigFileNotFoundError
 from millstream._flyte_config import (
     SUFFIXES,
     FlyteConfig,
@@ -33,7 +34,7 @@ from millstream._raw_place import RAW_DIR
 from millstream._run_options import log_variables
 from millstream._syncify import background, syncify
 from millstream._unsupported import warn, warn_once
-from millstream_events.errors import ConfigError, MillstreamError
+from millstream_events.errors import MillstreamError
 
 if TYPE_CHECKING:
     from millstream.config import Config
@@ -80,8 +81,12 @@ class Installation:
     @functools.cached_property
     def code_root(self) -> Path:
         """Folder whose code travels to workers."""
+        return self.code_root_of("")
+
+    def code_root_of(self, module: str) -> Path:
+        """Return the folder whose code travels with a task of `module`."""
         asked = self.settings.root_dir
-        return code_root(Path(asked) if asked else None, self.project_dir)
+        return code_root(Path(asked) if asked else None, self.project_dir, module)
 
     @property
     def raw_root(self) -> str:
@@ -278,7 +283,8 @@ async def init_from_config(
     what is left out. It is no error that there is no file: then the defaults hold.
 
     Args:
-        path_or_config: A file of either kind, or what `millstream.config.auto` returned.
+        path_or_config: A file of either kind, relative to `root_dir` if that is given, or what
+            `millstream.config.auto` returned.
         root_dir: Folder whose code is sent to workers.
         path: The file, under another name.
         project: Instead of the configured one.
@@ -289,7 +295,8 @@ async def init_from_config(
         others: As for `init`.
 
     Raises:
-        ConfigError: The named file is not there, or a value cannot be used.
+        ConfigFileNotFoundError: The named file is not there.
+        ConfigError: A value cannot be used.
         TypeError: An unknown parameter.
     """
     options: dict[str, Option] = {
@@ -301,13 +308,11 @@ async def init_from_config(
     choose_storage(storage)
     given = path_or_config if path_or_config is not None else path
     if given is None or isinstance(given, str | Path):
-        config, source = None, given
+        config, source = None, None if given is None else _named_file(given, root_dir)
     else:
         config, source = given, given.source
-    flyte = flyte_config(None if source is None else Path(source), search=config is None)
-    start = Path.cwd() if source is None or flyte is not None else Path(source)
-    if not start.exists():
-        raise ConfigError(str(source), "no such file")
+    flyte = flyte_config(source, search=config is None)
+    start = start_of(source, flyte)
     if config is not None:
         own = _options_of(config, flyte)
         options |= {name: options.get(name) or value for name, value in own.items()}
@@ -316,6 +321,22 @@ async def init_from_config(
     set_refs({**refs, **parse_refs(images or ())})
     set_builder(image_builder or builder or BUILDERS[0])
     _warn_of_left_out(flyte)
+
+
+def _named_file(name: str | Path, root_dir: str | Path | None) -> Path:
+    return Path(root_dir or "", Path(name).expanduser())
+
+
+def start_of(source: Path | None, flyte: FlyteConfig | None) -> Path:
+    """Return where the search for settings starts: at a file of ours, or in the directory.
+
+    Raises:
+        ConfigFileNotFoundError: The file that was named is not there.
+    """
+    start = Path.cwd() if source is None or flyte is not None else source
+    if not start.exists():
+        raise ConfigFileNotFoundError(str(start))
+    return start
 
 
 def _options_of(config: "Config", flyte: FlyteConfig | None) -> dict[str, Option]:

@@ -180,6 +180,29 @@ def test_a_root_that_was_asked_for_wins(tmp_path: Path):
     assert code_root(tmp_path / "here", tmp_path) == tmp_path / "here"
 
 
+@pytest.mark.parametrize("module", ["far_tests", "far.tests.test_h", "far.tests"])
+def test_a_module_from_elsewhere_brings_the_folder_that_it_is_imported_from(
+    project: Project, tmp_path: Path, module: str
+):
+    source = {"far_tests.py": "", "far/tests/__init__.py": "", "far/tests/test_h.py": ""}
+    elsewhere = project(source)
+    load(module)
+    root = code_root(None, tmp_path / "started_here", module)
+    assert root == elsewhere
+    names = {"far.tests.test_h": "far/tests/test_h.py", "far.tests": "far/tests/__init__.py"}
+    assert names.get(module, "far_tests.py") in members(pack_bundle(root))
+
+
+def test_an_installed_module_and_one_of_the_project_leave_the_root_where_it_is(
+    project: Project, tmp_path: Path
+):
+    root = project({"flow_near.py": ""})
+    load("flow_near")
+    assert code_root(None, root, "flow_near") == root
+    assert code_root(None, tmp_path, "pytest") == tmp_path
+    assert code_root(tmp_path, root, "flow_near") == tmp_path
+
+
 _lock = threading.Lock()
 
 

@@ -267,3 +267,13 @@ def test_a_static_method_may_be_a_task() -> None:
             return x + 1
 
     assert Sums.plus_one(1) == 2
+
+
+@pytest.mark.usefixtures("fresh_warnings")
+def test_what_is_several_may_be_a_generator() -> None:
+    below = TaskEnvironment("below")
+    needed, names = (each for each in [below]), (name for name in ["b.html", "a.html"])
+    with pytest.warns(MillstreamWarning, match="MS2013"):
+        env = TaskEnvironment("above", depends_on=needed, include=names)  # type: ignore[arg-type]
+    assert env.depends_on == [below]
+    assert env.include == ("b.html", "a.html")
