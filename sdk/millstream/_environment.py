@@ -216,7 +216,7 @@ class TaskEnvironment(Environment):
                 "Tasks cannot assigned to multiple environments. A task declared with "
                 "`@env.task` stays in its own; name that one in `depends_on`"
             )
-        images = {id(task.image): task.image for task in tasks}
+        images = {id(image): image for image in (task.environment.image for task in tasks)}
         if len(images) > 1:
             raise ValueError("Tasks must have the same image to be in the same environment.")
         environment = cls(
