@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from millstream._config import project_dir_of
 from millstream._pickling import dump
 from millstream.errors import CodeBundleError
 from millstream_events.ids import Digest, digest_of
@@ -113,7 +114,7 @@ def code_root(configured: Path | None, project_dir: Path, module: str = "") -> P
     """Return the folder whose code is packed.
 
     The one that was asked for, or else the project directory; a script that lies outside of
-    that brings its own folder, and so does `module`, such as a file of tests elsewhere.
+    that brings its own folder, and `module`, such as a file of tests elsewhere, its project.
     """
     if configured is not None:
         return configured.resolve()
@@ -130,7 +131,7 @@ def code_root(configured: Path | None, project_dir: Path, module: str = "") -> P
 
 @functools.cache
 def _home_of(module: str, file: str, root: Path) -> Path:
-    """Return `root`, or the folder that `module` is imported from if it lies elsewhere."""
+    """Return `root`; if `module` lies elsewhere: its project, or where it is imported from."""
     path = Path(file).resolve()
     if path.is_relative_to(root) or _foreign(path):
         return root
@@ -138,7 +139,7 @@ def _home_of(module: str, file: str, root: Path) -> Path:
     packages = module.split(".")
     # A loader may give a file any name; workers find such a module beside its file, if at all.
     depth = len(packages) if list(name.parts[-len(packages) :]) == packages else 1
-    return name.parents[depth - 1]
+    return project_dir_of(name.parents[depth - 1])
 
 
 # ------------------------------------------------------------------ packing
