@@ -129,7 +129,6 @@ def code_root(configured: Path | None, project_dir: Path, module: str = "") -> P
     return _home_of(module, file, root)
 
 
-@functools.cache
 def _home_of(module: str, file: str, root: Path) -> Path:
     """Return `root`; if `module` lies elsewhere: its project, or where it is imported from."""
     path = Path(file).resolve()

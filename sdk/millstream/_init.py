@@ -7,8 +7,8 @@ lives as long as it is used.
 
 import asyncio
 import atexit
-import functools
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,17 +76,25 @@ class Installation:
         self.bundles = BundleCache()
         self._clients: dict[str, Client] = {}
         self._data_dir: Path | None = None
+        #: Module and its file -> what `code_root_of` answers, asked on the way of every run.
+        self._code_roots: dict[tuple[str, str | None], Path] = {}
         self._opening = asyncio.Lock()
 
-    @functools.cached_property
+    @property
     def code_root(self) -> Path:
         """Folder whose code travels to workers."""
         return self.code_root_of("")
 
     def code_root_of(self, module: str) -> Path:
         """Return the folder whose code travels with a task of `module`."""
-        asked = self.settings.root_dir
-        return code_root(Path(asked) if asked else None, self.project_dir, module)
+        # A name may be loaded from another file later.
+        place = (module, getattr(sys.modules.get(module), "__file__", None))
+        root = self._code_roots.get(place)
+        if root is None:
+            asked = self.settings.root_dir
+            root = code_root(Path(asked) if asked else None, self.project_dir, module)
+            self._code_roots[place] = root
+        return root
 
     @property
     def raw_root(self) -> str:
