@@ -249,7 +249,8 @@ class TaskContext:
 def _id_of(context: ActionContext, name: str) -> ActionID:
     return ActionID(
         name=name,
-        run_name=context.run,
+        # As `Run.name` has it.
+        run_name=context.name or context.run,
         project=context.project,
         domain=context.domain,
         org="",

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final, TypeVar, cast
 
 from millstream._app_context import NAME_VARIABLE, PORT_VARIABLE
-from millstream._app_fields import RESERVED_PORTS, Domain, Link, Port, Scaling, Timeouts
+from millstream._app_fields import Domain, Link, Port, Scaling, Timeouts
 from millstream._app_parameter import Parameter
 from millstream._app_reach import endpoint_of
 from millstream._environment_fields import Environment
@@ -91,10 +91,6 @@ class AppEnvironment(Environment):
             self.service_account,
         )  # fmt: skip
         if isinstance(self.port, int):
-            if self.port in RESERVED_PORTS:
-                raise ValueError(
-                    f"Port {self.port} is reserved and cannot be used for AppEnvironment"
-                )
             self.port = Port(port=self.port)
         self._check_kinds()
         if self.cluster and self.cluster_pool and self.cluster_pool != "default":

@@ -31,7 +31,8 @@ class Port:
         if self.port in RESERVED_PORTS:
             reserved = ", ".join(str(port) for port in RESERVED_PORTS)
             raise ValueError(
-                f"port {self.port} is not allowed. Please do not use ports: {reserved}"
+                f"port {self.port} is not allowed. Please do not use ports: {reserved}. Each is "
+                f"reserved and cannot be used"
             )
 
 

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
+from millstream._config import project_dir_of
 from millstream._pickling import dump
 from millstream.errors import CodeBundleError
 from millstream_events.ids import Digest, digest_of
@@ -43,6 +44,8 @@ _OWN_PACKAGES: Final = frozenset(
 #: gzip level: most of the gain, a third of the time of 9.
 _GZIP_LEVEL: Final = 6
 _PACKAGE_DIRS: Final = frozenset({"site-packages", "dist-packages"})
+#: What the script that was started is called, here and in a worker.
+_MAIN: Final = frozenset({"__main__", "__mp_main__"})
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,18 +110,35 @@ def main_module() -> str:
     return spec.name if spec is not None and spec.parent else ""
 
 
-def code_root(configured: Path | None, project_dir: Path) -> Path:
+def code_root(configured: Path | None, project_dir: Path, module: str = "") -> Path:
     """Return the folder whose code is packed.
 
     The one that was asked for, or else the project directory; a script that lies outside of
-    that brings its own folder.
+    that brings its own folder, and `module`, such as a file of tests elsewhere, its project.
     """
     if configured is not None:
         return configured.resolve()
     script = main_script()
     if script is not None and not script.is_relative_to(project_dir):
-        return script.parent
-    return project_dir.resolve()
+        root = script.parent
+    else:
+        root = project_dir.resolve()
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if not isinstance(file, str) or module in _MAIN or _own(module):
+        return root
+    return _home_of(module, file, root)
+
+
+def _home_of(module: str, file: str, root: Path) -> Path:
+    """Return `root`; if `module` lies elsewhere: its project, or where it is imported from."""
+    path = Path(file).resolve()
+    if path.is_relative_to(root) or _foreign(path):
+        return root
+    name = path.parent if path.name == "__init__.py" else path.with_suffix("")
+    packages = module.split(".")
+    # A loader may give a file any name; workers find such a module beside its file, if at all.
+    depth = len(packages) if list(name.parts[-len(packages) :]) == packages else 1
+    return project_dir_of(name.parents[depth - 1])
 
 
 # ------------------------------------------------------------------ packing
@@ -263,7 +283,7 @@ def _loaded_modules(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name in ("__main__", "__mp_main__") or _own(name):
+        if not isinstance(file, str) or name in _MAIN or _own(name):
             continue
         if not file.startswith(prefix):
             if file.startswith(_installed_dirs()):

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from millstream import _call, _settling
 from millstream._context import ActionContext
+from millstream._io_transfer import file_exists, get_file, put_file
 from millstream.errors import SyncTaskCallInAsyncContextError
 from millstream_events.ids import action_name
 from millstream_events.reports import CHECKPOINT_KEY
@@ -25,6 +26,7 @@ from millstream_events.values import Value
 
 #: Name of a checkpoint that is one file or bytes, inside `Checkpoint.path`.
 _PAYLOAD: Final = "payload"
+_FOLDER: Final = "millstream-checkpoint-"
 #: Codecs of saved checkpoints.
 _TAR: Final = "tar.gz"
 _BYTES: Final = "bytes"
@@ -108,14 +110,14 @@ class BaseCheckpoint(ABC):
 class Checkpoint(BaseCheckpoint):
     """The checkpoint of one attempt; `ctx().checkpoint` is always the same object.
 
-    Made by hand, it reads and writes one local file: for tests of code that takes one.
+    Made by hand, it reads one file and writes another: for tests of code that takes one.
     """
 
     def __init__(self, checkpoint_dest: str, checkpoint_src: str | None = None) -> None:
-        """Read from and write to local files.
+        """Read from and write to files.
 
         Args:
-            checkpoint_dest: Path, or `file://` URL, that `save` writes.
+            checkpoint_dest: Path, or URL, that `save` writes.
             checkpoint_src: The same that `load` reads; None: there is none.
         """
         source = (checkpoint_src or "").strip().strip('"') or None
@@ -133,7 +135,7 @@ class Checkpoint(BaseCheckpoint):
     def path(self) -> Path:
         """Folder of this attempt that a loaded checkpoint is unpacked to; gone at its end."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="millstream-checkpoint-"))
+            self._folder = Path(tempfile.mkdtemp(prefix=_FOLDER))
             # Goes with the attempt, also where nobody closes anything.
             weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -297,37 +299,32 @@ class _AttemptStore:
 
 
 class _FileStore:
-    """One local file to write, another one to read."""
+    """One file to write, another one to read, each a path or a URL."""
 
     def __init__(self, dest: str, source: str | None) -> None:
-        self._dest = _local(dest)
-        self._source = None if source is None else _local(source)
+        self._dest = dest
+        self._source = source
 
     def exists(self) -> bool:
         return self._source is not None
 
     def read_sync(self) -> Saved | None:
-        path = self._source
-        if path is None or not path.is_file() or not path.stat().st_size:
+        if self._source is None or not file_exists(self._source):
             return None
-        return Saved(path.read_bytes(), packed=tarfile.is_tarfile(path))
+        with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+            path = Path(folder, _PAYLOAD)
+            get_file(self._source, path)
+            content = path.read_bytes()
+            return Saved(content, packed=tarfile.is_tarfile(path)) if content else None
 
     def write_sync(self, saved: Saved) -> None:
-        self._dest.parent.mkdir(parents=True, exist_ok=True)
-        self._dest.write_bytes(saved.content)
+        with tempfile.TemporaryDirectory(prefix=_FOLDER) as folder:
+            path = Path(folder, _PAYLOAD)
+            path.write_bytes(saved.content)
+            put_file(path, self._dest)
 
     async def read(self) -> Saved | None:
         return await asyncio.to_thread(self.read_sync)
 
     async def write(self, saved: Saved) -> None:
         await asyncio.to_thread(self.write_sync, saved)
-
-
-def _local(place: str) -> Path:
-    path = place.removeprefix("file://")
-    if "://" in path:
-        raise ValueError(
-            f"a checkpoint made by hand is a local file, not {place!r}; inside a task take "
-            f"`ctx().checkpoint`, which is kept wherever the task runs"
-        )
-    return Path(path)

@@ -27,7 +27,6 @@ from millstream._serve_remote import ServeOptions, serve_one
 from millstream._submit import Code, code_of
 from millstream._syncify import syncify
 from millstream._task import Task
-from millstream._trigger import Trigger
 from millstream._trigger_record import TriggerRequest, trigger_record
 from millstream._values_sink import Sink, finish
 from millstream.errors import DeploymentError
@@ -310,8 +309,6 @@ async def _deploy_task(
     sink = Sink()
     requests: list[TriggerRequest] = []
     for trigger in task.triggers:
-        if not isinstance(trigger, Trigger):
-            raise TypeError(f"triggers= of {task.name} takes Trigger objects, not {trigger!r}")
         who = "" if client is None else client.who
         requests.append(trigger_record(trigger, task, record, sink, who=who))
     triggers = [request.record for request in requests]

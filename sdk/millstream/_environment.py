@@ -13,7 +13,7 @@ from millstream._image import Image
 from millstream._image_use import know
 from millstream._link import Link, checked_links
 from millstream._nearest import unknown_name
-from millstream._overrides import UNEXPECTED, check_resolver, tuple_of
+from millstream._overrides import UNEXPECTED, check_resolver
 from millstream._pod import PodTemplate
 from millstream._pool import Pool
 from millstream._resources import Resources
@@ -25,6 +25,7 @@ from millstream._shown import shown
 from millstream._static_task import check_static, static_task
 from millstream._stream import StreamTask, gathering
 from millstream._task import AsyncTask, SyncTask, Task
+from millstream._trigger import checked_triggers
 from millstream._unsupported import NotYetSupportedError, check_settings
 
 P = ParamSpec("P")
@@ -215,7 +216,7 @@ class TaskEnvironment(Environment):
                 "Tasks cannot assigned to multiple environments. A task declared with "
                 "`@env.task` stays in its own; name that one in `depends_on`"
             )
-        images = {id(task.image): task.image for task in tasks}
+        images = {id(image): image for image in (task.environment.image for task in tasks)}
         if len(images) > 1:
             raise ValueError("Tasks must have the same image to be in the same environment.")
         environment = cls(
@@ -369,7 +370,7 @@ class TaskEnvironment(Environment):
             report=report,
             produces_artifacts=bool(known.get("produces_artifacts")),
             links=links,
-            triggers=tuple_of(known.get("triggers")),
+            triggers=checked_triggers(known.get("triggers")),
         )
         return (Documentation(docs) if isinstance(docs, str) else docs), merged
 

@@ -85,17 +85,19 @@ class Environment:
         )
         secrets_from_request(secrets)
         check_image(image)
-        for dependency in depends_on:
+        # Taken once: both may be generators.
+        needed, paths = list(depends_on), _paths(include)
+        for dependency in needed:
             _check_environment(dependency, "depends_on to be of type List[Environment]")
         check_settings(
             {
-                "include": _paths(include),
+                "include": paths,
                 "pod_template": pod_template,
                 "service_account": service_account,
             }
         )
         self.name = name
-        self.depends_on: list[Environment] = list(depends_on)
+        self.depends_on: list[Environment] = needed
         self.pod_template = pod_template
         self.description = _cut(description)
         self.secrets = secrets
@@ -103,7 +105,7 @@ class Environment:
         self.resources = resources
         self.interruptible = interruptible
         self.image = image
-        self.include = _paths(include)
+        self.include = paths
         self.service_account = service_account
         _declared.append(self)
 

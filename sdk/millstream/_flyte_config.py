@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from millstream._errors_setup import ConfigFileNotFoundError
 from millstream_events.errors import ConfigError
 
 #: Variables that name the file, in this order.
@@ -88,6 +89,8 @@ def _load(path: Path) -> object:
     yaml: Any = importlib.import_module("yaml")
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        raise ConfigFileNotFoundError(str(path)) from exc
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
         raise ConfigError(str(path), " ".join(str(exc).split())) from exc
 
@@ -96,6 +99,7 @@ def read_flyte_config(path: Path) -> FlyteConfig:
     """Return what a file says.
 
     Raises:
+        ConfigFileNotFoundError: It is not there.
         ConfigError: It cannot be read, is no YAML, or a key holds what it cannot hold.
     """
     table = _load(path)

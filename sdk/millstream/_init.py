@@ -7,8 +7,8 @@ lives as long as it is used.
 
 import asyncio
 import atexit
-import functools
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +19,7 @@ from millstream._client import Client
 from millstream._cluster_files import layout_of, read_ready
 from millstream._config import Option, Settings, load_settings, project_dir_of
 from millstream._context import current
+from millstream._errors_setup import ConfigFileNotFoundError
 from millstream._flyte_config import (
     SUFFIXES,
     FlyteConfig,
@@ -33,7 +34,7 @@ from millstream._raw_place import RAW_DIR
 from millstream._run_options import log_variables
 from millstream._syncify import background, syncify
 from millstream._unsupported import warn, warn_once
-from millstream_events.errors import ConfigError, MillstreamError
+from millstream_events.errors import MillstreamError
 
 if TYPE_CHECKING:
     from millstream.config import Config
@@ -76,13 +77,25 @@ class Installation:
         self._clients: dict[str, Client] = {}
         #: Where raw data lies beside the cluster that was opened.
         self._raw_dir = ""
+        #: Module and its file -> what `code_root_of` answers, asked on the way of every run.
+        self._code_roots: dict[tuple[str, str | None], Path] = {}
         self._opening = asyncio.Lock()
 
-    @functools.cached_property
+    @property
     def code_root(self) -> Path:
         """Folder whose code travels to workers."""
-        asked = self.settings.root_dir
-        return code_root(Path(asked) if asked else None, self.project_dir)
+        return self.code_root_of("")
+
+    def code_root_of(self, module: str) -> Path:
+        """Return the folder whose code travels with a task of `module`."""
+        # A name may be loaded from another file later.
+        place = (module, getattr(sys.modules.get(module), "__file__", None))
+        root = self._code_roots.get(place)
+        if root is None:
+            asked = self.settings.root_dir
+            root = code_root(Path(asked) if asked else None, self.project_dir, module)
+            self._code_roots[place] = root
+        return root
 
     @property
     def raw_root(self) -> str:
@@ -279,7 +292,8 @@ async def init_from_config(
     what is left out. It is no error that there is no file: then the defaults hold.
 
     Args:
-        path_or_config: A file of either kind, or what `millstream.config.auto` returned.
+        path_or_config: A file of either kind, relative to `root_dir` if that is given, or what
+            `millstream.config.auto` returned.
         root_dir: Folder whose code is sent to workers.
         path: The file, under another name.
         project: Instead of the configured one.
@@ -290,7 +304,8 @@ async def init_from_config(
         others: As for `init`.
 
     Raises:
-        ConfigError: The named file is not there, or a value cannot be used.
+        ConfigFileNotFoundError: The named file is not there.
+        ConfigError: A value cannot be used.
         TypeError: An unknown parameter.
     """
     options: dict[str, Option] = {
@@ -302,13 +317,11 @@ async def init_from_config(
     choose_storage(storage)
     given = path_or_config if path_or_config is not None else path
     if given is None or isinstance(given, str | Path):
-        config, source = None, given
+        config, source = None, None if given is None else _named_file(given, root_dir)
     else:
         config, source = given, given.source
-    flyte = flyte_config(None if source is None else Path(source), search=config is None)
-    start = Path.cwd() if source is None or flyte is not None else Path(source)
-    if not start.exists():
-        raise ConfigError(str(source), "no such file")
+    flyte = flyte_config(source, search=config is None)
+    start = start_of(source, flyte)
     if config is not None:
         own = _options_of(config, flyte)
         options |= {name: options.get(name) or value for name, value in own.items()}
@@ -317,6 +330,22 @@ async def init_from_config(
     set_refs({**refs, **parse_refs(images or ())})
     set_builder(image_builder or builder or BUILDERS[0])
     _warn_of_left_out(flyte)
+
+
+def _named_file(name: str | Path, root_dir: str | Path | None) -> Path:
+    return Path(root_dir or "", Path(name).expanduser())
+
+
+def start_of(source: Path | None, flyte: FlyteConfig | None) -> Path:
+    """Return where the search for settings starts: at a file of ours, or in the directory.
+
+    Raises:
+        ConfigFileNotFoundError: The file that was named is not there.
+    """
+    start = Path.cwd() if source is None or flyte is not None else source
+    if not start.exists():
+        raise ConfigFileNotFoundError(str(start))
+    return start
 
 
 def _options_of(config: "Config", flyte: FlyteConfig | None) -> dict[str, Option]:

@@ -198,7 +198,7 @@ class Interface:
                 raise self._unknown(name)
         if len(args) > count and not self._rest:
             raise self._refusal(
-                "Too many positional arguments",
+                "Too many positional arguments provided",
                 f"at most {count} by position",
                 f"{len(args)}: {list(self.names)}",
             )

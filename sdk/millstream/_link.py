@@ -35,7 +35,7 @@ class Link(Protocol):
         """Return the address.
 
         Args:
-            run_name: Id of the run.
+            run_name: Name of the run; its id where it has none.
             project: Its project.
             domain: Its domain.
             context: Strings that travel with the run.

@@ -145,15 +145,18 @@ def dress_root_logger() -> None:
             handler.setFormatter(ContextFormatter(inner=handler.formatter))
 
 
-def _made(name: str, variable: str, default: int, marker: str) -> TaskLogger:
+def _made(name: str, place: str, variable: str, default: int, marker: str) -> TaskLogger:
     made = TaskLogger(name, variable, default)
     made.propagate = False
     made.addHandler(_Stderr(ContextFormatter(marker=marker)))
-    logging.Logger.manager.loggerDict[name] = made
+    logging.Logger.manager.loggerDict[place] = made
     return made
 
 
 #: For tasks: shows from INFO on.
-logger: Final = _made("millstream.user", USER_LEVEL_VARIABLE, logging.INFO, "")
-#: Of the SDK itself: shows from WARNING on.
-system_logger: Final = _made("millstream.sdk", LEVEL_VARIABLE, logging.WARNING, "[millstream]")
+logger: Final = _made("millstream.user", "millstream.user", USER_LEVEL_VARIABLE, logging.INFO, "")
+#: Of the SDK itself: shows from WARNING on. Named after the package, as in Flyte, but not the
+#: parent of the core's loggers: those print nothing in a user's process.
+system_logger: Final = _made(
+    "millstream", "millstream.sdk", LEVEL_VARIABLE, logging.WARNING, "[millstream]"
+)

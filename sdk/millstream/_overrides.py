@@ -1,10 +1,11 @@
 """Which settings of a task another one may have instead."""
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from millstream._link import checked_links
 from millstream._nearest import unknown_name
+from millstream._trigger import checked_triggers
 from millstream._unsupported import check_settings
 
 #: How Python, and so Flyte, says that there is no such setting.
@@ -37,7 +38,7 @@ def checked_overrides(others: Mapping[str, Any]) -> dict[str, Any]:
     check_settings(changes)
     changes.pop("plugin_config", None)
     if "triggers" in changes:
-        changes["triggers"] = tuple_of(changes["triggers"]) or None
+        changes["triggers"] = checked_triggers(changes["triggers"]) or None
     if "links" in own:
         own["links"] = checked_links(own["links"]) or None
     changes |= own
@@ -51,10 +52,3 @@ def check_resolver(resolver: object) -> None:
         NotYetSupportedError: There is one.
     """
     check_settings({"task_resolver": resolver})
-
-
-def tuple_of(value: object) -> tuple[object, ...]:
-    """Return one thing, several or none as a tuple."""
-    if value is None:
-        return ()
-    return tuple(cast("list[object]", value)) if isinstance(value, list | tuple) else (value,)

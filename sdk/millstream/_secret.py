@@ -11,6 +11,8 @@ from millstream_events.values import SecretRef
 
 #: The folder that Flyte mounts secrets in; `MILLSTREAM_SECRETS_DIR` says where it is here.
 MOUNT: Final = "/etc/flyte/secrets"
+#: What programs may call it that know Millstream alone.
+_OWN_MOUNT: Final = "/etc/millstream/secrets"
 _ENV_VAR: Final = re.compile(r"[A-Z_][A-Z0-9_]*")
 
 
@@ -21,8 +23,8 @@ class Secret:
     Attributes:
         key: Name of the secret.
         group: Group of the secret, in stores that have groups.
-        mount: `/etc/flyte/secrets`: the secret is a file in a private folder of the task's
-            process, whose path is in `MILLSTREAM_SECRETS_DIR`.
+        mount: `/etc/flyte/secrets`, or `/etc/millstream/secrets`: the secret is a file in a
+            private folder of the task's process, whose path is in `MILLSTREAM_SECRETS_DIR`.
         as_env_var: Environment variable that holds the secret. Without it and without `mount`,
             `GROUP_KEY` in upper case, `-` turned into `_`.
 
@@ -39,7 +41,7 @@ class Secret:
         if not self.mount and not self.as_env_var:
             name = f"{self.group}_{self.key}" if self.group else self.key
             self.as_env_var = name.replace("-", "_").upper()
-        if self.mount and str(self.mount) != MOUNT:
+        if self.mount and str(self.mount) not in (MOUNT, _OWN_MOUNT):
             raise ValueError(
                 f"Only {MOUNT} is supported as secret mount path today, not {self.mount}"
             )

@@ -12,6 +12,7 @@ from millstream._resources import Resources
 from millstream._retry import RetryStrategy, TimeoutRequest, duration_ms, timeout_of
 from millstream._reuse import ReusePolicy
 from millstream._secret import SecretRequest, secrets_from_request
+from millstream._trigger import Trigger
 from millstream._unsupported import warn_once
 from millstream_events.values import (
     NO_NEEDS,
@@ -57,7 +58,7 @@ class TaskSettings:
     service_account: str | None = None
     pod_template: object = None
     produces_artifacts: bool = False
-    triggers: tuple[object, ...] = ()
+    triggers: tuple[Trigger, ...] = ()
     #: Keep the attempt's report when it ends.
     report: bool = False
     #: Shown with each action of the task.

@@ -248,7 +248,7 @@ def code_of(
             ref = msgspec.structs.replace(ref, module="", pickled=live_token(task))
         return Code(ref, None, None)
     style = options.copy_style or place.settings.copy_style
-    root = place.code_root
+    root = place.code_root_of(ref.module)
     plans = known_plans()
     images = {name: plan.digest.hex() if plan else "" for name, plan in plans.items()}
     packed = style != "none"
@@ -312,9 +312,10 @@ def _check_packed(place: Installation, ref: TaskRef) -> None:
     if place.bundles.covers(ref.module):
         return
     file = getattr(sys.modules.get(ref.module), "__file__", "")
+    root = place.code_root_of(ref.module)
     raise CodeBundleError(
-        f"the module {ref.module} of {ref.name} lies in {file}, which is neither below "
-        f"{place.code_root} nor an installed package; set `root_dir` to a folder above it"
+        f"the module {ref.module} of {ref.name} lies in {file}, which is neither below {root} "
+        f"nor an installed package; set `root_dir` to a folder above it"
     )
 
 

@@ -28,6 +28,7 @@ from millstream._documentation import Documentation
 from millstream._failures import as_user_error
 from millstream._group import group_here
 from millstream._identity import body_hash, remember_body, task_identity
+from millstream._image import Image
 from millstream._image_use import Plan, plan_for
 from millstream._link import Link
 from millstream._native import TaskInterface
@@ -130,9 +131,12 @@ class Task(Generic[P, R]):
         return self.environment.name
 
     @property
-    def image(self) -> Any:
-        """Image of the environment, as it was given."""
-        return self.environment.image
+    def image(self) -> Image | None:
+        """Image of the environment; `"auto"` and the name of one as `Image`."""
+        image = self.environment.image
+        if image == "auto":
+            return Image.from_debian_base()
+        return Image.from_base(image) if isinstance(image, str) else image
 
     @property
     def short_name(self) -> str:

@@ -64,7 +64,12 @@ def trace(func: Callable[P, R]) -> Callable[P, R]:
 
     Outside a task this is a plain call. Inside, the function must not call tasks (their
     `forward` is fine), and its parameters and result must be values that can travel.
+
+    Raises:
+        TypeError: Not a function.
     """
+    if not inspect.isroutine(func):
+        raise TypeError(f"trace takes a function, not {func!r}")
     traced = _traced(func, _Steps(func))
     # By value it travels as the function inside, and is traced again.
     traced.__dict__[MADE_AGAIN] = (traced, trace, (func,))

@@ -1,9 +1,9 @@
 """When runs are to start by themselves: kept with a task for whoever looks at it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypedDict, Unpack
+from typing import Any, Final, TypedDict, Unpack, cast
 
 from millstream._shown import shown
 
@@ -249,3 +249,19 @@ def _by_cron(
     inputs: dict[str, Any] = {} if time_key is None else {time_key: TriggerTime}
     inputs.update(given.pop("inputs", None) or {})
     return Trigger(automation=Cron(expression), inputs=inputs, **given)
+
+
+def checked_triggers(given: object) -> tuple[Trigger, ...]:
+    """Return what `triggers=` was given, as a tuple.
+
+    Raises:
+        TypeError: Something in it is no trigger.
+    """
+    if given is None:
+        return ()
+    several = isinstance(given, list | tuple)
+    triggers = tuple(cast("Sequence[object]", given)) if several else (given,)
+    for trigger in triggers:
+        if not isinstance(trigger, Trigger):
+            raise TypeError(f"triggers= takes Trigger objects, not {trigger!r}")
+    return cast("tuple[Trigger, ...]", triggers)

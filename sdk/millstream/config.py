@@ -8,7 +8,7 @@ from typing import Any
 
 from millstream._config import config_file_of, load_settings
 from millstream._flyte_config import find_flyte_config
-from millstream._init import flyte_config, settings_of
+from millstream._init import flyte_config, settings_of, start_of
 
 __all__ = [
     "Config",
@@ -85,11 +85,12 @@ class Config:
         """Return what is configured for the working directory, or by `config_file`.
 
         Raises:
+            ConfigFileNotFoundError: The file is not there.
             ConfigError: A file or a value that cannot be used.
         """
         path = None if config_file is None else Path(config_file)
         flyte = flyte_config(path)
-        start = Path.cwd() if path is None or flyte is not None else path
+        start = start_of(path, flyte)
         below = {} if flyte is None else settings_of(flyte)
         settings = load_settings({}, environ=os.environ, start=start, below=below).settings
         task = TaskConfig(None, settings.project, settings.domain)

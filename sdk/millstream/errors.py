@@ -49,6 +49,7 @@ MillstreamError                             every error that Millstream raises o
 │   ├── RuntimeUnknownError                 kind "unknown"
 │   ├── GPUFaultError                       .xid, .sxid, .node, ...
 │   ├── InitializationError                 something was used before it was set up
+│   │   └── ConfigFileNotFoundError         also a ConfigError and a FileNotFoundError
 │   └── LogsNotYetAvailableError
 ├── ActionNotFoundError (also RuntimeError)
 └── LogError, BusError, BlobError, RejectedError, ConfigError, ClusterError   the cluster itself
@@ -62,7 +63,13 @@ attributes are there, `.code` is the name of its class, and its traceback is its
 import asyncio
 from typing import Any
 
-from millstream import _errors_devices, _errors_images, _errors_plans, _errors_roots
+from millstream import (
+    _errors_devices,
+    _errors_images,
+    _errors_plans,
+    _errors_roots,
+    _errors_setup,
+)
 from millstream._errors_devices import (
     APPLE_SILICON_ERRORS_BY_CODE,
     GPU_FAULT_CODES,
@@ -102,6 +109,7 @@ from millstream._errors_roots import (
 )
 from millstream._errors_roots import CodedUserError as _CodedUserError
 from millstream._errors_roots import NamedUserError as _NamedUserError
+from millstream._errors_setup import ConfigFileNotFoundError, InitializationError
 from millstream_events.errors import (
     BlobCorruptError,
     BlobError,
@@ -121,9 +129,10 @@ from millstream_events.errors import (
 )
 
 # Tracebacks and pickles name the public module.
-for _module in (_errors_roots, _errors_devices, _errors_images, _errors_plans):
+for _module in (_errors_roots, _errors_devices, _errors_images, _errors_plans, _errors_setup):
     for _name, _found in vars(_module).items():
-        if isinstance(_found, type) and _name in globals():
+        # What a module imports for itself, such as `typing.Any`, is none of ours.
+        if getattr(_found, "__module__", None) == _module.__name__ and _name in globals():
             _found.__module__ = __name__
 
 
@@ -355,21 +364,6 @@ class DeploymentError(_NamedUserError):
     """A deployment cannot be made as it is described."""
 
 
-class InitializationError(BaseRuntimeError):
-    """Something was used before it was set up; `(code, kind, message)`, or the message alone."""
-
-    def __init__(
-        self,
-        code: str,
-        kind: ErrorKind = "user",
-        root_cause_message: str | None = None,
-        worker: str | None = None,
-    ) -> None:
-        if root_cause_message is None:
-            code, root_cause_message = "InitializationError", code
-        super().__init__(code, kind, root_cause_message, worker)
-
-
 class LogsNotYetAvailableError(BaseRuntimeError):
     """Nothing has been logged yet."""
 
@@ -430,6 +424,7 @@ __all__ = [
     "ConditionNotFoundError",
     "ConditionTimedoutError",
     "ConfigError",
+    "ConfigFileNotFoundError",
     "CustomError",
     "DeadlineExceededError",
     "DeploymentError",

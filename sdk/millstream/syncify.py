@@ -112,6 +112,8 @@ class _Forms:
                     item = await self._loop.join(_next_of(source))
                 except StopAsyncIteration:
                     return
+                except Exception as error:  # noqa: BLE001 - raised again
+                    raise error.with_traceback(_of_user(error.__traceback__))  # noqa: B904
                 yield item
         finally:
             await self._loop.join(_close(source))

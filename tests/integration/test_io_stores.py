@@ -14,7 +14,7 @@ import pytest
 from dev_tree import DevTree, dev_tree
 from moto.server import ThreadedMotoServer
 
-from millstream import storage
+from millstream import Checkpoint, storage
 from millstream._io_config import choose_storage
 from millstream.io import Dir, File, HashlibAccumulator
 from millstream.storage import S3
@@ -173,6 +173,17 @@ def test_a_large_object_is_streamed_there_and_back(s3: str, tmp_path: Path) -> N
         fh.seek(5_000_000)
         assert fh.read(10) == content[5_000_000:5_000_010]
     assert Path(file.download_sync(tmp_path / "back")).read_bytes() == content
+
+
+def test_a_checkpoint_made_by_hand_is_kept_in_a_store(s3: str, tmp_path: Path) -> None:
+    assert s3
+    (tmp_path / "step.txt").write_text("7")
+    assert Checkpoint("s3://data/unused", "s3://data/no/checkpoint").load_sync() is None
+    Checkpoint("s3://data/checkpoint").save_sync(tmp_path)
+    again = Checkpoint("s3://data/unused", "s3://data/checkpoint")
+    restored = again.load_sync()
+    assert restored is not None
+    assert (restored / "step.txt").read_text() == "7"
 
 
 async def test_a_folder_of_objects_is_walked_and_copied(s3: str, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from millstream import _bundle
 from millstream._bundle import BundleCache, code_root, pack_bundle, pickle_task
+from millstream._config import project_dir_of
 from millstream.errors import CodeBundleError
 from millstream_events.ids import digest_of
 
@@ -178,6 +179,49 @@ def test_what_was_started_is_found_whichever_way_it_was_started(tmp_path: Path, 
 
 def test_a_root_that_was_asked_for_wins(tmp_path: Path):
     assert code_root(tmp_path / "here", tmp_path) == tmp_path / "here"
+
+
+@pytest.mark.parametrize("module", ["far_tests", "far.tests.test_h", "far.tests"])
+@pytest.mark.parametrize("marked", [False, True])
+def test_a_module_from_elsewhere_brings_its_project_or_where_it_is_imported_from(
+    project: Project, tmp_path: Path, module: str, marked: bool
+):
+    files = {"far_tests.py": "", "far/tests/__init__.py": "", "far/tests/test_h.py": ""}
+    elsewhere = project(files)
+    if marked:
+        (elsewhere / "millstream.toml").touch()
+    load(module)
+    root = code_root(None, tmp_path / "started_here", module)
+    assert root == project_dir_of(elsewhere)
+    names = {"far.tests.test_h": "far/tests/test_h.py", "far.tests": "far/tests/__init__.py"}
+    file = (elsewhere / names.get(module, "far_tests.py")).relative_to(root)
+    assert file.as_posix() in members(pack_bundle(root))
+
+
+def test_tests_in_a_folder_below_bring_what_lies_beside_it(project: Project, tmp_path: Path):
+    files = {"millstream.toml": "", "helpers_of_far.py": "", "deep/test_far.py": ""}
+    elsewhere = project(files)
+    sys.path.insert(0, str(elsewhere / "deep"))
+    try:
+        load("test_far")
+        load("helpers_of_far")
+        root = code_root(None, tmp_path / "started_here", "test_far")
+        content = pack_bundle(root)
+    finally:
+        sys.path.remove(str(elsewhere / "deep"))
+    assert root == elsewhere
+    assert {"helpers_of_far.py", "deep/test_far.py"} <= members(content).keys()
+    assert manifest(content)["sys_path"] == ["deep", ""]
+
+
+def test_an_installed_module_and_one_of_the_project_leave_the_root_where_it_is(
+    project: Project, tmp_path: Path
+):
+    root = project({"flow_near.py": ""})
+    load("flow_near")
+    assert code_root(None, root, "flow_near") == root
+    assert code_root(None, tmp_path, "pytest") == tmp_path
+    assert code_root(tmp_path, root, "flow_near") == tmp_path
 
 
 _lock = threading.Lock()

@@ -155,11 +155,13 @@ def test_a_trigger_keeps_its_inputs_apart_from_the_time() -> None:
         trigger_record(missing, found, found.record, Sink(), who="")
 
 
-def test_only_triggers_are_deployed_as_triggers() -> None:
+@pytest.mark.parametrize("given", [("daily",), 3, [millstream.Trigger.daily(), None]])
+def test_only_triggers_are_taken_as_triggers(given: object) -> None:
     odd = millstream.TaskEnvironment("odd")
-    odd.task(triggers=("daily",))(below.func)
-    with pytest.raises(TypeError, match="takes Trigger objects"):
-        millstream.deploy(odd, dry_run=True, version="1")
+    with pytest.raises(TypeError, match="takes Trigger objects, not"):
+        odd.task(triggers=given)(below.func)
+    with pytest.raises(TypeError, match="takes Trigger objects, not"):
+        below.override(triggers=given)
 
 
 def test_a_deployed_reference_brings_its_own_code() -> None:

@@ -9,6 +9,7 @@ import pytest
 from millstream import _unsupported
 from millstream._documentation import Documentation
 from millstream._environment import TaskEnvironment
+from millstream._image import Image
 from millstream._pool import Pool
 from millstream._resources import Resources
 from millstream._retry import Backoff, RetryStrategy, Timeout
@@ -267,3 +268,32 @@ def test_a_static_method_may_be_a_task() -> None:
             return x + 1
 
     assert Sums.plus_one(1) == 2
+
+
+@pytest.mark.usefixtures("fresh_warnings")
+def test_what_is_several_may_be_a_generator() -> None:
+    below = TaskEnvironment("below")
+    needed, names = (each for each in [below]), (name for name in ["b.html", "a.html"])
+    with pytest.warns(MillstreamWarning, match="MS2013"):
+        env = TaskEnvironment("above", depends_on=needed, include=names)  # type: ignore[arg-type]
+    assert env.depends_on == [below]
+    assert env.include == ("b.html", "a.html")
+
+
+@pytest.mark.usefixtures("fresh_warnings")
+@pytest.mark.filterwarnings("ignore::millstream.MillstreamWarning")
+@pytest.mark.parametrize(
+    ("given", "base"),
+    [("auto", Image.from_debian_base().base_image), ("img:1", "img:1"), (None, None)],
+)
+def test_a_task_has_the_image_of_its_environment_as_an_object(
+    given: str | None, base: str | None
+) -> None:
+    env = TaskEnvironment("pictured", image=given)
+
+    @env.task
+    def pictured() -> int:
+        return 1
+
+    assert env.image == given
+    assert (None if pictured.image is None else pictured.image.base_image) == base

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from typing import Any
 
 import pytest
 
@@ -52,3 +53,9 @@ def test_an_error_without_code_of_its_own_is_named_after_its_class() -> None:
     assert errors.NonRecoverableError("m").code == "NonRecoverableError"
     custom = errors.CustomError.from_exception(KeyError("k"))
     assert (custom.code, type(custom.__cause__)) == ("KeyError", KeyError)
+
+
+def test_only_errors_of_millstream_are_said_to_be_of_its_module() -> None:
+    assert errors.RuntimeUserError.__module__ == "millstream.errors"
+    assert errors.ConfigFileNotFoundError.__module__ == "millstream.errors"
+    assert Any.__module__ == "typing"

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 import millstream
-from millstream import Image, MillstreamWarning, _unsupported
+from millstream import Image, MillstreamWarning, _unsupported, config
 from millstream._flyte_config import find_flyte_config, read_flyte_config
 from millstream._image_refs import configured_builder, known_refs, parse_refs, set_builder, set_refs
 from millstream._init import installation
 from millstream.config import Config, get_config_file
-from millstream.errors import ImageBuildError
+from millstream.errors import ConfigFileNotFoundError, ImageBuildError, InitializationError
 from millstream_events.errors import ConfigError
 
 WHOLE = """
@@ -144,8 +144,22 @@ def test_no_file_at_all_is_no_error_and_a_missing_one_is(project: Path):
     millstream.init_from_config()
     assert installation().settings.project == "default"
     for name in ("nowhere.yaml", "nowhere.toml"):
-        with pytest.raises(ConfigError, match="nowhere"):
+        with pytest.raises(ConfigFileNotFoundError, match=f"'{name}' does not exist") as caught:
             millstream.init_from_config(name)
+        assert isinstance(caught.value, InitializationError | ConfigError | FileNotFoundError)
+        assert (caught.value.code, caught.value.name) == ("ConfigFileNotFoundError", name)
+        with pytest.raises(FileNotFoundError, match="no such file"):
+            config.auto(name)
+
+
+@pytest.mark.parametrize("name", ["settings.yaml", "settings.toml"])
+def test_the_name_of_a_file_is_relative_to_the_root_that_is_given(project: Path, name: str):
+    write(project / "deep" / "settings.yaml", "task:\n  project: there\n")
+    write(project / "deep" / "settings.toml", 'project = "there"\n')
+    millstream.init_from_config(name, root_dir=project / "deep")
+    assert installation().settings.project == "there"
+    with pytest.raises(InitializationError, match="deep/nowhere"):
+        millstream.init_from_config("nowhere.yaml", root_dir="deep")
 
 
 def test_config_auto_shows_all_of_it(project: Path):

@@ -3,6 +3,7 @@
 import enum
 import functools
 import inspect
+import logging
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Literal, NamedTuple, get_type_hints
@@ -175,6 +176,17 @@ def test_a_plain_tuple_stands_for_a_named_one() -> None:
     assert shown.decode_call(*shown.encode_inputs(((1,),), {})) == ((Pair(1, "r"),), {})
     with pytest.raises(ValueError, match="pair"):
         shown.encode_inputs(((1, "b", 2),), {})
+
+
+def test_loggers_are_named_after_the_package_and_the_core_is_silent() -> None:
+    assert (millstream.logger.name, millstream.system_logger.name) == (
+        "millstream.user",
+        "millstream",
+    )
+    assert logging.getLogger("millstream.user") is millstream.logger
+    core = logging.getLogger("millstream")
+    assert core is not millstream.system_logger
+    assert all(isinstance(handler, logging.NullHandler) for handler in core.handlers)
 
 
 def test_loggers_show_their_levels(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,8 +118,13 @@ def test_a_folder_is_packed_and_unpacked_over_what_was_there(tmp_path: Path):
 def test_nothing_is_saved_from_a_path_where_nothing_is(tmp_path: Path):
     with pytest.raises(FileNotFoundError, match="missing"):
         millstream.Checkpoint(str(tmp_path / "c")).save_sync(tmp_path / "missing")
-    with pytest.raises(ValueError, match="s3://"):
-        millstream.Checkpoint("s3://bucket/key")
+
+
+def test_a_checkpoint_in_a_store_is_reached_when_it_is_used_and_not_before():
+    checkpoint = millstream.Checkpoint("s3://bucket/next", "s3://bucket/previous")
+    assert checkpoint.prev_exists()
+    assert checkpoint.remote_source == "s3://bucket/previous"
+    assert checkpoint.remote_destination == "s3://bucket/next"
 
 
 def test_the_latest_checkpoint_is_ordered_by_the_key(tmp_path: Path):

@@ -108,3 +108,14 @@ def test_postponed_annotations_travel_with_a_function(kind: str) -> None:
     function = getattr(copy, "func", getattr(copy, "__wrapped__", None))
     assert "Fact" not in function.__globals__
     assert function.__annotations__ == {"x": set, "return": set}
+
+
+@pytest.mark.parametrize("name", [None, "a-run-by-name"])
+def test_a_task_sees_the_name_of_its_run(name: str | None) -> None:
+    @env.task
+    def named() -> list[str]:
+        return [str(millstream.ctx().action.run_name)]
+
+    run = millstream.with_runcontext(mode="local", name=name).run(named)
+    assert run.outputs()[0] == [run.name]
+    assert name in (None, run.name)

@@ -97,6 +97,7 @@ def test_what_kept_workers_run_with_is_not_overridden(name: str) -> None:
         (Secret("key", group="my-group"), "MY_GROUP_KEY"),
         (Secret("key", as_env_var="OTHER"), "OTHER"),
         (Secret("key", mount=Path("/etc/flyte/secrets")), None),
+        (Secret("key", mount=Path("/etc/millstream/secrets")), None),
     ],
 )
 def test_a_secret_has_a_variable_unless_it_is_mounted(secret: Secret, variable: str | None) -> None:

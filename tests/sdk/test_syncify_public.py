@@ -99,6 +99,21 @@ def test_a_traceback_shows_the_user_s_frames_and_one_of_ours(made: Any) -> None:
     assert [frame.filename == __file__ for frame in frames] == [True, True, False, True]
 
 
+async def iterated() -> None:
+    async for _item in syncified_items.aio():
+        pass
+
+
+@pytest.mark.parametrize("made", [lambda: syncified_failure.aio(), iterated])
+async def test_so_does_a_traceback_in_async_code(made: Any) -> None:
+    with pytest.raises(ValueError, match="late") as caught:
+        await made()
+    frames = traceback.extract_tb(caught.value.__traceback__)
+    ours = [frame for frame in frames if frame.filename != __file__]
+    assert len(ours) == 1
+    assert frames[-1].filename == __file__
+
+
 @syncify
 async def syncified_failure() -> None:
     raise ValueError("too late")

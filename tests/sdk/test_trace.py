@@ -3,7 +3,7 @@
 import asyncio
 import collections
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -87,6 +87,11 @@ async def big(size: int) -> bytes:
 def sync_big(size: int) -> bytes:
     runs["sync_big"] += 1
     return b"x" * size
+
+
+def test_only_a_function_is_traced() -> None:
+    with pytest.raises(TypeError, match="trace takes a function, not 3"):
+        trace(cast("Any", 3))
 
 
 async def test_outside_of_a_task_a_trace_is_a_plain_call() -> None:
