@@ -11,6 +11,7 @@ import msgspec
 from millstream_events.reports import Work
 from millstream_events.values import Blob
 from millstream_executor.attempt import Attempt, AttemptHost, RunnableTask
+from millstream_executor.collector import collector
 from millstream_executor.controller import Post, WorkerController
 from millstream_executor.link import (
     AttemptBegan,
@@ -138,6 +139,7 @@ class Attempts:
         )
         held = _Held(Attempt(work, controller, host), controller)
         self._held[work.token] = held
+        collector.opened()
         held.runner = asyncio.get_running_loop().create_task(self._run(work, held))
         held.runner.add_done_callback(self._host.surface)
 
@@ -152,6 +154,7 @@ class Attempts:
         ended = await held.attempt.run(load)
         held.controller.close()
         del self._held[work.token]
+        collector.closed()
         self._host.leave(work, ended)
         self._end_if_drained()
 

@@ -6,7 +6,6 @@ the log. A template forks it (`main`), or the agent starts it by exec where fork
 """
 
 import asyncio
-import gc
 import os
 import socket
 import sys
@@ -32,15 +31,8 @@ from millstream_executor.worker_link import HEAD_BYTES, LinkEnd, frame_size
 
 #: With a CPU-bound thread beside it, the loop gets its turn after this long instead of 5 ms.
 SWITCH_INTERVAL_S: Final = 0.0005
-#: Objects made, beside those freed, between two collections in a worker of many attempts. All
-#: that waits in it is gone through by a full one, and with Python's own 700 most of a fan-out
-#: lives long enough to count towards the next.
-COLLECT_EVERY: Final = 10_000
 #: Longest that a worker waits at its end for the agent to take what it has written.
 CLOSE_S: Final = 5.0
-
-#: As Python has it, before any code of a user could change it.
-_COLLECTS: Final = gc.get_threshold()
 
 _decoder: Final = msgspec.msgpack.Decoder[tuple[ToWorker, ...]](tuple[ToWorker, ...])
 
@@ -126,8 +118,6 @@ def main(start: WorkerStart, link: socket.socket, loader: TaskLoader | None = No
         loader, unusable = _enter(start)
     if start.kind != WORKER_ASYNC:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
-    elif gc.get_threshold() == _COLLECTS:  # Else the user's code has its own idea.
-        gc.set_threshold(COLLECT_EVERY, *_COLLECTS[1:])
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_serve(start, link, loader, unusable))
         # Neither threads that tasks left behind nor finalizers of theirs may keep the process.
