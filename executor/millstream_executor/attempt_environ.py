@@ -20,7 +20,7 @@ _OF_ATTEMPT: Final[Mapping[str, Callable[[ActionContext], str]]] = {
 }
 
 
-class _AttemptEnviron(os._Environ[str]):  # noqa: SLF001 - it has no public name
+class _AttemptEnviron(os._Environ[str]):  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
     """`os.environ`, where what nobody has set is answered for the attempt."""
 
     def __getitem__(self, key: str) -> str:

@@ -21,6 +21,7 @@ async def attempts(good: int) -> str:
 @plain.task
 def names() -> list[bool]:
     action = millstream.ctx().action
+    assert action is not None
     return [
         os.environ["ACTION_NAME"] == action.name,
         os.environ["RUN_NAME"] == action.run_name,
