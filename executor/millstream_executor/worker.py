@@ -19,6 +19,7 @@ import uvloop
 from millstream_events.reports import Work
 from millstream_events.values import WORKER_ALONE, WORKER_ASYNC, ErrorRecord
 from millstream_executor import capture
+from millstream_executor.attempt_environ import show_attempts
 from millstream_executor.attempts import Attempts, AttemptsHost
 from millstream_executor.link import AttemptEnded, FromWorker, Ready, ToWorker, Unusable
 from millstream_executor.loader import TaskLoader, TaskLoadError, enter_bundle
@@ -113,6 +114,7 @@ def main(start: WorkerStart, link: socket.socket, loader: TaskLoader | None = No
     # What tasks start and leave behind stays below this process until it ends.
     adopt_orphans()
     capture.install()
+    show_attempts()
     unusable: ErrorRecord | None = None
     if loader is None:
         loader, unusable = _enter(start)

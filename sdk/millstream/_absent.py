@@ -24,7 +24,6 @@ ABSENT: Final[Mapping[str, Mapping[str, str]]] = {
         "ai": "agents and chats are not part of Millstream; use any library for them in tasks",
         "clustered": _NO_TRAINING,
         "connectors": _NO_CONNECTORS,
-        "git": "nothing is read from git; give the version with `version=`",
         "load_interactive_ctx": "no kernel is opened inside an action; use `millstream debug`",
         "load_plugin_config": "plugins that run tasks elsewhere are not loaded",
         "prefetch": _NO_MODELS,

@@ -1,9 +1,7 @@
 """What a running task can know of itself: `ctx()`."""
 
 import os
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 from millstream._action_id import ActionID, CodeBundle, GroupData
@@ -167,9 +165,12 @@ class TaskContext:
         return GroupData(self.group) if self.group else None
 
     @property
-    def custom_context(self) -> Mapping[str, str] | None:
-        """Strings that travel with the run, as the current code sees them."""
-        return None if self._context is None else MappingProxyType(get_custom_context())
+    def custom_context(self) -> dict[str, str] | None:
+        """Strings that travel with the run, as the current code sees them.
+
+        A copy: `with millstream.custom_context(...)` changes them for what is called inside.
+        """
+        return None if self._context is None else get_custom_context()
 
     @property
     def raw_data_path(self) -> RawDataPath | None:

@@ -29,6 +29,9 @@ ParameterKind: TypeAlias = Literal["string", "file", "directory", "app_endpoint"
 served_with: Final[ContextVar[Mapping[str, str] | None]] = ContextVar(
     "millstream_app_parameters", default=None
 )
+#: The same of each app that this process serves, by name: threads that a server starts begin
+#: without a context.
+served_here: Final[dict[str, Mapping[str, str]]] = {}
 
 
 class _LaterValue(BaseModel):
@@ -385,14 +388,17 @@ def get_parameter(name: str) -> str:
     """Return a parameter of the app that the current code serves: a text, a path or a URL.
 
     Raises:
-        ValueError: The code serves no app.
+        ValueError: The code serves no app, or it is a thread of one of several apps.
         KeyError: The app has no such parameter.
     """
     here = served_with.get()
+    if here is None and len(served_here) == 1:
+        (here,) = served_here.values()
     if here is not None:
         return here[name]
     file = os.environ.get(RUNTIME_PARAMETERS_FILE)
     if file is None:
-        raise ValueError("Parameters are not mounted: this code does not serve an app")
+        several = f"; it may be a thread of any of {sorted(served_here)}" if served_here else ""
+        raise ValueError(f"Parameters are not mounted: this code does not serve an app{several}")
     found: dict[str, str] = json.loads(Path(file).read_text(encoding="utf-8"))
     return found[name]

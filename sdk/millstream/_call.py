@@ -414,16 +414,17 @@ def decode_outcome(task: CalledTask, outcome: Outcome) -> object:
     """Return the child's result, or raise why it has none."""
     entry = outcome.entry
     if entry.phase not in SUCCESS_PHASES:
-        raise failure_of(entry, task.name)
+        raise failure_of(entry, task.name, task.policy().retries)
     if outcome.content is None:
         return None
     return task.interface.decode_output(outcome.codec, outcome.content)
 
 
-def failure_of(entry: JournalEntry, task: str) -> BaseException:
-    """Return the exception that a parent sees for this outcome."""
+def failure_of(entry: JournalEntry, task: str, retries: int = 0) -> BaseException:
+    """Return the exception that a parent sees for this outcome of a task with `retries`."""
     record = entry.error or ErrorRecord("system", "RuntimeUnknownError", "no error was recorded")
-    return exception_of(record, phase=entry.phase, action=show_action(entry.action), task=task)
+    action = show_action(entry.action)
+    return exception_of(record, phase=entry.phase, action=action, task=task, retries=retries)
 
 
 async def on_host(context: ActionContext, work: Coroutine[Any, Any, R]) -> R:

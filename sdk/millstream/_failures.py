@@ -93,8 +93,7 @@ def _kind_of(exc: BaseException) -> str:
         return "user"
     if isinstance(exc, errors.OOMError):
         return "oom"
-    if isinstance(exc, errors.RuntimeSystemError):
-        return "system"
+    # A `RuntimeSystemError` that code raises is the task's doing too: its `retries` pay.
     if isinstance(exc, errors.ModuleLoadError | errors.CodeBundleError | errors.BlobError):
         return "dependency"
     return "user"
@@ -193,7 +192,9 @@ def _bare(exc: BaseException) -> BaseException:
 # ------------------------------------------------------------------ record -> exception
 
 
-def exception_of(record: ErrorRecord, *, phase: str, action: str, task: str) -> BaseException:
+def exception_of(
+    record: ErrorRecord, *, phase: str, action: str, task: str, retries: int = 0
+) -> BaseException:
     """Return what to raise in a parent that awaits an action that did not succeed.
 
     Args:
@@ -201,11 +202,14 @@ def exception_of(record: ErrorRecord, *, phase: str, action: str, task: str) -> 
         phase: The terminal phase; one of `Phase`.
         action: Name of the action, for the note on the exception.
         task: Name of the task, for the note.
+        retries: That the task had for failures of its own.
     """
     exc = _unpickled(record) if phase == Phase.FAILED else None
     if exc is None or (record.kind == "oom" and not isinstance(exc, errors.OOMError)):
         exc = _of_ours(record, phase)
-    received = as_received(exc, code=record.type)
+    # What may be tried again and is not has used up all that the task had.
+    used_up = retries > 0 and record.retryable and record.kind == "user"
+    received = as_received(exc, code=record.type, used_up=used_up)
     if record.traceback:
         # Printing shows the cause, and with it the whole text; the context stays reachable.
         received.__context__ = received.__cause__ or received.__context__
@@ -280,22 +284,31 @@ def is_received(exc: BaseException) -> bool:
     return bool(exc.__dict__.get(_RECEIVED))
 
 
-def as_received(exc: BaseException, *, code: str) -> BaseException:
-    """Return `exc` as a `RuntimeUserError` that is of its own class too, where that can be."""
-    if not isinstance(exc, errors.BaseRuntimeError):
-        exc = _combined(exc, code)
+def as_received(exc: BaseException, *, code: str, used_up: bool = False) -> BaseException:
+    """Return `exc` as a `RuntimeUserError` that is of its own class too, where that can be.
+
+    Args:
+        exc: As it was raised.
+        code: Its `code`.
+        used_up: No retry was left: it is a `RetriesExhaustedError` as well.
+    """
+    is_built = hasattr(type(exc), _ORIGINAL)
+    if not isinstance(exc, errors.BaseRuntimeError) or (is_built and used_up):
+        exc = _combined(exc, code, errors.RetriesExhaustedError if used_up else None)
     exc.__dict__[_RECEIVED] = True
     return exc
 
 
-def _combined(exc: BaseException, code: str) -> BaseException:
-    original = type(exc)
+def _combined(
+    exc: BaseException, code: str, ours: type[errors.RuntimeUserError] | None = None
+) -> BaseException:
+    original: type[BaseException] = getattr(type(exc), _ORIGINAL, type(exc))
     if not issubclass(original, Exception) or issubclass(
         original, StopIteration | StopAsyncIteration | asyncio.CancelledError
     ):
-        return errors.RuntimeUserError(code or original.__name__, _text_of(exc))
+        return (ours or errors.RuntimeUserError)(code or original.__name__, _text_of(exc))
     try:
-        cls = _known_class(original)
+        cls = _known_class(original, ours)
         both = rebuild(original, cls, _pickling.exception_args(exc))
     # A metaclass, `__init_subclass__` or `__new__` of the user's may raise anything.
     except Exception:  # noqa: BLE001
@@ -334,14 +347,17 @@ def _reduce(self: BaseException) -> tuple[object, ...]:
     return rebuild, made, _pickling.exception_state(self), None, None, _pickling.fill_exception
 
 
-def _class_for(original: type[BaseException]) -> type[BaseException]:
+def _class_for(
+    original: type[BaseException], asked: type[errors.RuntimeUserError] | None
+) -> type[BaseException]:
     """Return the class that is both.
 
     Raises:
         TypeError: There can be no such class.
     """
     word = original.__name__.upper()
-    ours = next((cls for part, cls in _CLASS_OF_WORD if part in word), errors.RuntimeUserError)
+    plain = asked or errors.RuntimeUserError
+    ours = next((cls for part, cls in _CLASS_OF_WORD if part in word), plain)
     bases = (ours,) if issubclass(ours, original) else (original, ours)
 
     def fill(namespace: dict[str, object]) -> None:
@@ -363,5 +379,7 @@ def _class_for(original: type[BaseException]) -> type[BaseException]:
 _cached: Final = functools.lru_cache(maxsize=1024)(_class_for)
 
 
-def _known_class(original: type[BaseException]) -> type[BaseException]:
-    return _cached(cast("Hashable", original))
+def _known_class(
+    original: type[BaseException], ours: type[errors.RuntimeUserError] | None = None
+) -> type[BaseException]:
+    return _cached(cast("Hashable", original), cast("Hashable", ours))

@@ -347,6 +347,7 @@ class ActionDetails(Shown):
             phase=self._state.phase,
             action=self.name,
             task=self._state.task.name,
+            retries=self._state.rules.retries,
         )
 
     # -------------------------------------------------------------- again, and as data

@@ -349,7 +349,10 @@ class Run(RunReads, Generic[R]):
     def _failure(self, release: RunReleased) -> BaseException:
         record = release.error or ErrorRecord("system", release.phase, "no error was recorded")
         task = self._task.name if self._task is not None else self.name
-        return exception_of(record, phase=release.phase, action=show_action(0), task=task)
+        retries = self._task.policy().retries if self._task is not None else 0
+        return exception_of(
+            record, phase=release.phase, action=show_action(0), task=task, retries=retries
+        )
 
 
 def _far(release: RunReleased) -> bool:

@@ -18,7 +18,7 @@ from millstream._app_endpoint import AppFailedError
 from millstream._app_environment import AppEnvironment
 from millstream._app_functions import Ending, no_server, run_functions
 from millstream._app_launch import Health, Launch
-from millstream._app_parameter import BoundParameter, bind, bring, served_with
+from millstream._app_parameter import BoundParameter, bind, bring, served_here, served_with
 from millstream._app_probe import free_port, is_free, probe
 from millstream._app_reach import endpoint_of
 from millstream._app_server import server_words, variables_of, write_order
@@ -203,12 +203,14 @@ class LocalApp(Ephemeral):
             # A thread begins in an empty context.
             context.raw_data_path.set(self._raw_data_path)
             served_with.set(texts)
+            served_here[self.name] = texts
             try:
                 run_functions(self._env, values, ending)
             except BaseException as exc:  # noqa: BLE001 - told by `activate`, and logged
                 self._error = exc
                 system_logger.exception("the server of app %s failed", self.name)
             finally:
+                served_here.pop(self.name, None)
                 self._leave()
 
         self._thread = threading.Thread(target=run, name=f"millstream-app-{self.name}", daemon=True)

@@ -26,6 +26,7 @@ HERE = Path(__file__).parent
 PROGRAMS = sorted(path.stem for path in (HERE / "programs").glob("*.py"))
 #: What only processes can give, so that local mode cannot, and why.
 NOT_IN_LOCAL_MODE = {
+    "attempt_variables": "os.environ belongs to the whole process, which many tasks share",
     "environment_variables": "os.environ belongs to the whole process, which many tasks share",
     "image_env_vars": "local mode runs in the caller's environment, as Flyte's does",
     "image_error": "local mode builds no environment",

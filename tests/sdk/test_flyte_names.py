@@ -69,6 +69,9 @@ FLYTE = {
         BatchStats ContainerTask CostEstimator DynamicBatcher Prompt Sleep SleepTask
         TokenBatcher TokenEstimator model_streamer serialize serialize_env shell webhooks
     """,
+    "git": """
+        GitStatus config_from_root
+    """,
     "io": """
         DataFrame Dir EmptyDir File HashFunction PARQUET
     """,
@@ -142,8 +145,11 @@ def test_a_mistyped_name_is_refused_with_the_nearest_one() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["app", "app.extras", "artifacts", "config", "extend", "extras", "models", "remote", "syncify"],
-)
+    [
+        "app", "app.extras", "artifacts", "config", "extend", "extras", "git", "models", "remote",
+        "syncify",
+    ],
+)  # fmt: skip
 def test_public_modules_list_what_they_have(module: str) -> None:
     found = importlib.import_module(f"millstream.{module}")
     assert all(hasattr(found, name) for name in found.__all__)

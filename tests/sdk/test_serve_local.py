@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,31 @@ def test_functions_get_the_parameters_that_they_name(tmp_path: Path) -> None:
     assert seen["after"] == seen["server"]["words"].path
     assert seen["raw"] == str(tmp_path)
     assert not {"WHO", "OF_ENV", "OVER"} & os.environ.keys()
+
+
+def test_a_thread_of_a_server_gets_the_parameters_of_the_only_app() -> None:
+    def asked_in_a_thread() -> str:
+        with ThreadPoolExecutor(1) as one:
+            return one.submit(app.get_parameter, "who").result()
+
+    def serving(name: str, answer: Callable[[], str]) -> Any:
+        env = app.AppEnvironment(
+            name=name, port=free_port(), parameters=[app.Parameter(name="who", value=name)]
+        )
+        env.server(lambda: plain_server(env.get_port().port, answer))
+        return flyte.with_servecontext(mode="local").serve(env)
+
+    lone = serving("lone", asked_in_a_thread)
+    with lone.ephemeral_ctx_sync():
+        assert fetch(lone.endpoint) == "lone"
+    with (
+        serving("a", str).ephemeral_ctx_sync(),
+        serving("b", str).ephemeral_ctx_sync(),
+        pytest.raises(ValueError, match=r"any of \['a', 'b'\]$"),
+    ):
+        asked_in_a_thread()
+    with pytest.raises(ValueError, match=r"does not serve an app$"):
+        asked_in_a_thread()
 
 
 def test_one_app_is_told_where_another_is() -> None:

@@ -1,5 +1,7 @@
 """Strings of a `custom_context` block reach every task below it, and are gone after the block."""
 
+import json
+
 import millstream
 
 env = millstream.TaskEnvironment("custom_context_travels")
@@ -12,7 +14,7 @@ def sync_leaf() -> dict[str, str]:
 
 @env.task
 async def leaf() -> dict[str, str]:
-    return dict(millstream.ctx().custom_context or {})
+    return json.loads(json.dumps(millstream.ctx().custom_context))  # It is a plain dict.
 
 
 @env.task
