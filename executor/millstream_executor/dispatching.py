@@ -50,7 +50,10 @@ def accept(state: AgentState, work: Work, now_ns: int) -> None:
     if work.generation != credit.generation or token in state.held or token in state.over:
         return
     credit.received += 1
-    if state.leaving or credit.received > credit.granted:
+    # While tasks are very short a place is free sooner than a trip to the leader takes. One that
+    # came while its credit went to a child which began here waits for it.
+    is_over = credit.received > credit.granted and state.pace.sharers == 1
+    if state.leaving or is_over:
         why = "draining" if state.leaving else "busy"
         state.report(Returned(work.run, work.action, token, why), now_ns)
         return

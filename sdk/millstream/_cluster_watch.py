@@ -92,6 +92,8 @@ class Supervisor:
         self._follows = self._polls = self._left = False
         #: The process that waits until the cluster is ready; 0: there is none.
         self._probe = 0
+        #: When the next one is to begin, since the last one failed; None: none is.
+        self._probe_due_s: float | None = None
         self._published = False
         self._users = -1
         #: Deaths in a row of each child before it had been up for `STEADY_S`.
@@ -146,6 +148,8 @@ class Supervisor:
         while not self._told:
             due_s = self._revive()
             self._hear_probe()
+            if self._probe_due_s is not None:
+                due_s = self._probe_due_s if due_s is None else min(due_s, self._probe_due_s)
             _reap({child.pid for child in self._children} | {self._probe})
             if self._left or (self._follows and os.getppid() != self._starter):
                 if self._is_unused():
@@ -223,6 +227,9 @@ class Supervisor:
                 os._exit(code)
 
     def _hear_probe(self) -> None:
+        if self._probe_due_s is not None and time.monotonic() >= self._probe_due_s:
+            self._probe_due_s = None
+            self._begin_probe()
         if not self._probe:
             return
         pid, status = os.waitpid(self._probe, os.WNOHANG)
@@ -231,7 +238,7 @@ class Supervisor:
         self._probe = 0
         if status:
             say(f"the look for readiness ended with status {status}; looking again")
-            self._begin_probe()
+            self._probe_due_s = time.monotonic() + RESTART_MAX_S
         else:
             self._announce()
 

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from agent_rig import MS, RUN, Rig, call, child_id, ended, release, token
+from agent_rig import INC, MS, RUN, Rig, call, child_id, ended, release, token
 
 from millstream_events.ports import OutputLine
 from millstream_events.reports import (
@@ -11,10 +11,12 @@ from millstream_events.reports import (
     BeginNothing,
     Forget,
     Hello,
+    Returned,
     SayHello,
     StartAction,
     Started,
     Succeeded,
+    ToAgent,
 )
 from millstream_events.values import WORKER_ALONE, WORKER_THREAD, Policy, Selector
 from millstream_executor.effects import ShipOutput
@@ -208,6 +210,19 @@ def permitted(**settings: int) -> Rig:
 def test_while_tasks_are_short_a_parent_may_begin_its_next_child_beside_itself():
     rig = permitted(slots=2)
     assert rig.heard(MayBegin)[-1].token == token(1)
+
+
+def test_work_whose_credit_went_to_a_child_waits_here_while_tasks_are_short():
+    rig = permitted(slots=2)
+    credit = rig.core.state.credit
+    free = credit.granted - credit.received
+    rig.worker(rig.where(1), CallChild(call(1, 7, PLAIN), b"begun-77"))
+    rig.clear()
+    # On their way when the child began, one for each unit that there was.
+    rig.core.on_orders(ToAgent(1, INC, 0, tuple(rig.work(20 + n) for n in range(free))), rig.now)
+    assert credit.received > credit.granted
+    rig.take()
+    assert rig.said(Returned) == []
 
 
 def test_while_tasks_are_long_no_child_begins_in_the_loop_of_its_parent():
