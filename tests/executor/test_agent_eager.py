@@ -247,7 +247,7 @@ def test_a_child_that_began_beside_its_parent_goes_up_in_one_message_with_its_en
     assert start.eager == done.token == b"begun-77"
 
 
-def takes_over(rig: Rig) -> None:
+def assert_taken_over(rig: Rig) -> None:
     """Assert that what has begun beside attempt 1 is not dropped, and goes up as begun."""
     rig.worker(rig.where(1), CallChild(call(1, 7, PLAIN), b"begun-77"))
     rig.worker(rig.where(1), AttemptEnded(b"begun-77", None, None, 5, 6))
@@ -262,7 +262,7 @@ def test_a_child_that_has_begun_is_not_begun_again_when_the_link_was_lost():
     rig = permitted(slots=2)
     rig.clear()
     rig.core.on_reconnect()  # Nothing is sure now: what was said may have been lost.
-    takes_over(rig)
+    assert_taken_over(rig)
 
 
 def test_a_child_that_has_begun_is_not_begun_again_when_the_credit_has_gone():
@@ -270,7 +270,7 @@ def test_a_child_that_has_begun_is_not_begun_again_when_the_credit_has_gone():
     for other in range(20, 20 + rig.core.state.credit.granted - rig.core.state.credit.received):
         rig.orders(rig.work(other))
     rig.clear()
-    takes_over(rig)
+    assert_taken_over(rig)
 
 
 def test_in_a_paused_run_nothing_begins_any_more_beside_its_parent_or_on_its_agent():
@@ -301,7 +301,7 @@ def test_a_child_that_has_begun_is_not_begun_again_when_the_leader_is_slow():
     rig = permitted(slots=2)
     rig.clear()
     rig.now += 1_500 * MS
-    takes_over(rig)
+    assert_taken_over(rig)
 
 
 def test_the_child_of_an_attempt_that_was_forgotten_is_dropped_with_it():
