@@ -226,6 +226,9 @@ class ClientBatch(msgspec.Struct, frozen=True, array_like=True):
     #: `<who>.<proc>`: answers go to `subjects.client_subject(ns, who, proc)`.
     sender: str
     items: tuple[Command, ...]
+    #: An agent that has got this message as well, by `subjects.agent_address`: it may have begun
+    #: the run that is submitted, and says so or that it has not.
+    agent: str = ""
 
 
 # ------------------------------------------------------------------ leader -> client
@@ -258,6 +261,8 @@ class RunReleased(msgspec.Struct, frozen=True, array_like=True, tag=3):
     output: Value | None = None
     error: ErrorRecord | None = None
     rev: int = 0
+    #: An agent that would begin another run at once, by `subjects.agent_address`; empty: none.
+    agent: str = ""
 
 
 class AgentDescribed(msgspec.Struct, frozen=True, array_like=True):

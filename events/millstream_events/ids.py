@@ -63,6 +63,11 @@ def new_run_id(
     return RunId(f"{region}{shard}-{when}-{base36(random_bits, width=_RANDOM_CHARS)}")
 
 
+def made_ms(run: str) -> int:
+    """Return when a run's id was drawn, Unix ms by the clock of whoever drew it."""
+    return int(run[5 : 5 + _TIME_CHARS], 36)
+
+
 def is_run_id(text: str) -> bool:
     """Say whether `text` has the form of a run id (a run's name, an alias, has not)."""
     return _RUN_ID.fullmatch(text) is not None

@@ -15,6 +15,7 @@ import msgspec
 
 from millstream_events.artifacts import ArtifactSpec
 from millstream_events.conditions import ConditionExtras
+from millstream_events.early import RunBegun, RunDeclined
 from millstream_events.ids import DEFAULT_REGION
 from millstream_events.values import Capacity, ErrorRecord, Items, Policy, TaskRef, Usage, Value
 
@@ -295,6 +296,8 @@ Report: TypeAlias = (
     | Goodbye
     | Annotate
     | Diverged
+    | RunBegun
+    | RunDeclined
 )
 #: Under this key an action keeps its last checkpoint.
 CHECKPOINT_KEY: Final = "checkpoint"
@@ -310,7 +313,7 @@ def report_key(attempt: int) -> str:
 
 
 #: These have no number, are never acknowledged and never spooled.
-UNNUMBERED: Final = (Hello, Credit, AskChildren, AskJournal)
+UNNUMBERED: Final = (Hello, Credit, AskChildren, AskJournal, RunDeclined)
 
 
 class AgentBatch(msgspec.Struct, frozen=True, array_like=True):

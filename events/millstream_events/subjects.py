@@ -65,9 +65,22 @@ def blob_subject(ns: str, digest: str, part: str) -> str:
     return f"ms.{ns}.blob.{digest}.{part}"
 
 
-def command_subject(ns: str, shard: str, who: str) -> str:
-    """Return where clients send commands; the leader subscribes with `who` = `*`."""
-    return f"ms.{ns}.cmd.{shard}.{who}"
+def command_subject(ns: str, shard: str, who: str, agent: str = "") -> str:
+    """Return where clients send commands; the leader subscribes with `who` = `>`.
+
+    Args:
+        ns: The installation.
+        shard: Of the leader.
+        who: One token of the client.
+        agent: As `agent_address` gives it: an agent that hears of the command as well.
+    """
+    subject = f"ms.{ns}.cmd.{shard}.{who}"
+    return f"{subject}.{agent}" if agent else subject
+
+
+def agent_address(region: str, pool: str, agent: str) -> str:
+    """Return the three tokens that name an agent within the installation."""
+    return f"{region}.{pool}.{agent}"
 
 
 def report_subject(ns: str, shard: str, pool: str, agent: str) -> str:

@@ -17,7 +17,7 @@ from millstream.errors import SecretNotFoundError
 from millstream_events import subjects
 from millstream_events.beats import until_beat_ns
 from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode, split
-from millstream_events.commands import LeaderAnnounced
+from millstream_events.commands import ClientBatch, LeaderAnnounced
 from millstream_events.errors import MillstreamError, PayloadTooLargeError
 from millstream_events.gates import Gates
 from millstream_events.ids import Digest
@@ -95,6 +95,7 @@ class Agent:
         self._decode_orders = decoder_of(ToAgent)
         self._gates = Gates[ToAgent](self._take_orders)
         self._decode_leader = decoder_of(LeaderAnnounced)
+        self._decode_submission = decoder_of(ClientBatch)
         self._core = AgentCore(self._settings(), now_ns=clock.monotonic_ns())
         self._loop = asyncio.get_running_loop()
         #: Set by the first input or effect that failed: a bug, after which nothing is certain.
@@ -165,9 +166,12 @@ class Agent:
         acks = subjects.ack_subject(
             endpoint.namespace, endpoint.shard_name, f"{config.pool}.{config.agent}", "*", "*"
         )
+        address = subjects.agent_address(config.home_region, config.pool, config.agent)
+        runs = subjects.command_subject(endpoint.namespace, endpoint.shard_name, "*", address)
         self._bus.on_reconnect(self._reconnected)
         return [
             self._bus.subscribe(work, self._heard_orders),
+            self._bus.subscribe(runs, self._heard_submission),
             self._bus.subscribe(lead, self._heard_leader),
             self._bus.subscribe(acks, self._gates.hear),
         ]
@@ -230,6 +234,14 @@ class Agent:
         with _Breaking(self._broken):
             self._core.on_orders(orders, self._clock.monotonic_ns())
             self._touch()
+
+    def _heard_submission(self, subject: str, payload: bytes) -> None:
+        del subject
+        batch = self._decode_submission(payload)
+        if batch is not None:
+            with _Breaking(self._broken):
+                self._core.on_submission(batch, self._clock.monotonic_ns())
+                self._touch()
 
     def _heard_leader(self, subject: str, payload: bytes) -> None:
         del subject

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from millstream_events.beats import BEAT_NS
+from millstream_events.commands import ClientBatch
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import (
@@ -44,7 +45,7 @@ from millstream_events.reports import (
     ToAgent,
     Work,
 )
-from millstream_executor import dispatching, eager, keeping, parking, stopping
+from millstream_executor import dispatching, eager, early_runs, keeping, parking, stopping
 from millstream_executor.agent_state import AgentState, CoreSettings
 from millstream_executor.crew import CrewMember
 from millstream_executor.effects import (
@@ -148,10 +149,15 @@ class AgentCore:
         if state.keeping:
             keeping.confirm(state)
         if trip_ns:
-            state.pace.answered(trip_ns)
+            if message.items:  # By itself an acknowledgement has waited for company: no trip.
+                state.pace.answered(trip_ns)
             state.trusted_ns = max(state.trusted_ns, now_ns - trip_ns)
         for order in message.items:
             self._order(order, now_ns)
+
+    def on_submission(self, batch: ClientBatch, now_ns: int) -> None:
+        """Take in what a client has sent to the leader and to this agent."""
+        early_runs.hear(self._state, batch, now_ns)
 
     def on_leader(self, epoch: int) -> None:
         """Take in a leader's announcement."""

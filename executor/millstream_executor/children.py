@@ -3,32 +3,9 @@
 See `eager`: the agent begins a child on its own node, and a worker one in its own loop.
 """
 
-from typing import Final
-
+from millstream_events.early import wants_only_a_slot
 from millstream_events.reports import UNKNOWN_ACTION, StartAction, Work
-from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, WORKER_ASYNC, Policy
-
-#: Settings of a policy that do not bear on where an action may run.
-_INDIFFERENT: Final = frozenset(
-    {
-        "worker",
-        "retries",
-        "backoff",
-        "system_retries",
-        "runtime_max_ms",
-        "deadline_ms",
-        "env_vars",
-        "children_max",
-        "grace_ms",
-        "context",
-        "wide",
-        "links",
-    }
-)
-_TELLING: Final = tuple(
-    name for name in DEFAULT_POLICY.__struct_fields__ if name not in _INDIFFERENT
-)
-_TOLD: Final = tuple(getattr(DEFAULT_POLICY, name) for name in _TELLING)
+from millstream_events.values import DEFAULT_POLICY, WORKER_ASYNC, Policy
 
 
 def calls_early(parent: Work) -> bool:
@@ -42,12 +19,7 @@ def calls_early(parent: Work) -> bool:
 
 def asks_for_a_slot(call: StartAction) -> bool:
     """Say whether the child of `call` asks for nothing but a slot, anywhere."""
-    policy = call.policy or DEFAULT_POLICY
-    if call.kind != "task" or call.cache_key or policy.worker == WORKER_ALONE:
-        return False
-    return policy is DEFAULT_POLICY or all(
-        getattr(policy, name) == told for name, told in zip(_TELLING, _TOLD, strict=True)
-    )
+    return call.kind == "task" and not call.cache_key and wants_only_a_slot(call.policy)
 
 
 def asks_for_this_loop(parent: Work, call: StartAction) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from millstream_events.ids import token_of
+from millstream_events.ids import Token, token_of
 from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import Adopted, StartAction
 from millstream_executor.agent_state import AgentState
@@ -56,13 +56,13 @@ def permits(state: AgentState, parent: HeldAttempt, now_ns: int) -> bool:
         and not parent.stop_why
         and state.pace.sharers > 1
         and calls_early(parent.work)
-        and _has_room(state, now_ns)
+        and has_room(state, now_ns)
     )
 
 
 def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns: int) -> bool:
     """Say whether `call` may begin here at once, `parent` having given its slot back."""
-    if parent.stop_why or not _has_room(state, now_ns) or not calls_early(parent.work):
+    if parent.stop_why or not has_room(state, now_ns) or not calls_early(parent.work):
         return False
     bundle = bundle_of(parent.work, call)
     if bundle and bundle != parent.work.bundle and bundle not in state.bundles:
@@ -83,17 +83,10 @@ def begin(
         begun: Token under which the child has begun in its parent's worker; empty: it has not,
             and is queued.
     """
-    credit = state.credit
-    credit.received += 1
-    if not state.held_back:
-        state.held_back_ns = now_ns
-    state.held_back += 1
-    token = begun
-    if not token:
-        state.eager_count += 1
-        token = token_of(state.settings.incarnation.encode(), state.eager_count)
+    generation = spend(state, now_ns)
+    token = begun or new_token(state)
     attempt = HeldAttempt(
-        work=child_work(parent.work, call, token, credit.generation),
+        work=child_work(parent.work, call, token, generation),
         token=token,
         queued_ns=now_ns,
         light=is_light(call.policy),
@@ -107,7 +100,26 @@ def begin(
         state.move(attempt, Stage.RUNNING, now_ns)
     else:
         state.enqueue(attempt, now_ns)
-    return msgspec.structs.replace(call, eager=token, generation=credit.generation)
+    return msgspec.structs.replace(call, eager=token, generation=generation)
+
+
+def spend(state: AgentState, now_ns: int) -> int:
+    """Spend credit on something that begins here, and keep the word of it back for a moment.
+
+    Returns:
+        The generation whose credit it is.
+    """
+    state.credit.received += 1
+    if not state.held_back:
+        state.held_back_ns = now_ns
+    state.held_back += 1
+    return state.credit.generation
+
+
+def new_token(state: AgentState) -> Token:
+    """Draw the token of something that begins here."""
+    state.eager_count += 1
+    return token_of(state.settings.incarnation.encode(), state.eager_count)
 
 
 def withdraw(state: AgentState, run: str) -> None:
@@ -120,7 +132,7 @@ def withdraw(state: AgentState, run: str) -> None:
 
 
 def may_wait(state: AgentState, now_ns: int) -> bool:
-    """Say whether all that there is to report are calls that have begun here just now."""
+    """Say whether all that there is to report has begun here just now."""
     if not state.held_back or state.held_back != len(state.reports):
         return False
     if state.hello_due or state.ask_all_due or state.repeat_from or state.notes:
@@ -155,7 +167,7 @@ def keep_printed(state: AgentState, token: bytes, lines: tuple[OutputLine, ...])
     return first
 
 
-def _has_room(state: AgentState, now_ns: int) -> bool:
+def has_room(state: AgentState, now_ns: int) -> bool:
     """Say whether there is credit to spend and nothing that waits for it."""
     credit = state.credit
     if credit.granted <= credit.received or state.leaving or state.hello_due or not state.epoch:

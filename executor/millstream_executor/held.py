@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from millstream_events.early import RunBegun
 from millstream_events.reports import (
     Annotate,
     CancelChild,
@@ -107,6 +108,8 @@ def claim_of(item: Report) -> Held | None:
             | Diverged()
         ):
             return Held(item.run, item.action, 0, item.token)
+        case RunBegun():
+            return Held(item.run, 0, 0, item.token)
         case StartAction() | SetTimer() | RecordTrace() | OpenCondition() | CancelChild():
             return Held(item.run, item.parent, 0, item.token)
         case _:

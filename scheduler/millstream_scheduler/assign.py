@@ -4,7 +4,8 @@ from millstream_events import model as m
 from millstream_events.phases import State
 from millstream_events.reports import Adopted, Forget, StartAction
 from millstream_events.state import ActionState, RunState
-from millstream_scheduler.placement import ANY, Seat, selector_of
+from millstream_events.subjects import agent_address
+from millstream_scheduler.placement import ANY, INTERRUPTIBLE, Seat, selector_of
 from millstream_scheduler.queues import queue_name
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
@@ -52,8 +53,10 @@ def _record(
         turn.book.timers.add(Due(due_ms, "runtime", run.id, ordinal, action.attempt))
 
 
-def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction) -> bool:
-    """Record that a new action runs where its parent does, if it may run there at all.
+def adopt(
+    turn: Turn, agent: str, run: RunState, ordinal: int, token: bytes, generation: int
+) -> bool:
+    """Record that a new action runs where it has begun, if it may run there at all.
 
     It has begun, so a pause that it has not heard of, or a limit of ours, comes too late: to
     decline would be to run it twice. Where a limit holds for every line of user code no child
@@ -69,20 +72,38 @@ def adopt(turn: Turn, agent: str, run: RunState, ordinal: int, call: StartAction
         return False
     seat = turn.book.seats.get(agent)
     if seat is not None:
-        assign(turn, run, ordinal, seat, call.eager)
+        assign(turn, run, ordinal, seat, token)
         return True
     known = turn.state.agents.get(agent)
     if known is None:
         return False
-    _record(turn, run, ordinal, known.pool, agent, call.eager, call.generation)
+    _record(turn, run, ordinal, known.pool, agent, token, generation)
     return True
+
+
+def count_spent(turn: Turn, agent: str, generation: int) -> None:
+    """Count the credit that an agent has spent on something that has begun there."""
+    seat = turn.book.seats.get(agent)
+    if seat is not None and seat.generation == generation:
+        seat.used += 1
+
+
+def next_host(turn: Turn, run: RunState) -> str:
+    """Return the agent that would begin another run like `run` at once, or nothing.
+
+    It has just given a slot back. Not while other work waits, nor while there are apps, of which
+    the agent does not know where they are reached.
+    """
+    book = turn.book
+    seat = book.seats.get(run.actions[0].agent)
+    if seat is None or INTERRUPTIBLE in seat.hello.labels or book.apps or book.ready_count:
+        return ""
+    return agent_address(seat.hello.region, seat.hello.pool, seat.agent)
 
 
 def settle_eager(turn: Turn, agent: str, call: StartAction) -> None:
     """Account for a call that has begun on its agent, and end what was not recorded of it."""
-    seat = turn.book.seats.get(agent)
-    if seat is not None and seat.generation == call.generation:
-        seat.used += 1
+    count_spent(turn, agent, call.generation)
     run = turn.state.runs.get(call.run)
     known = None if run is None else run.ordinals.get(call.id)
     if run is None or known is None or run.actions[known].token != call.eager:

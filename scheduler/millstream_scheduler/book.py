@@ -30,9 +30,11 @@ from millstream_scheduler.late_answers import LateAnswers
 from millstream_scheduler.placement import QUEUE, Seat, Wanted, selector_of, settled
 from millstream_scheduler.queues import QueueBook, queue_name
 from millstream_scheduler.sources import Outcome, Source, reuses
-from millstream_scheduler.timers import Due, Timers
+from millstream_scheduler.timers import Due, Timers, Waits
 from millstream_scheduler.walk import Walk
 
+#: Longest that an agent's word on a run is waited for which its client has sent there as well.
+EXPECTED_MS: Final = 250
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
 #: Blobs of which is remembered whether they were there.
 BLOBS_SEEN_MAX: Final = 4096
@@ -78,6 +80,10 @@ class Book:
         #: Clients that wait for a run.
         self.watchers: dict[str, set[str]] = {}
         self.late = LateAnswers()
+        #: Runs whose client has sent them to an agent as well, which has said nothing of them yet.
+        self.expected: Waits[str] = Waits(EXPECTED_MS)
+        #: Runs that an agent spoke of before their client did, and was asked to repeat that.
+        self.unheard_of: Waits[str] = Waits(EXPECTED_MS)
         #: Depth of each action of each open run.
         self.depths: dict[str, list[int]] = {}
         #: Running, not waiting for children: by run, and by (run, parent).
@@ -130,6 +136,16 @@ class Book:
             due = action.ready_ns // 1_000_000 + rules.queued_max_ms
             self.timers.add(Due(due, "queued", run.id, ordinal, action.attempt))
 
+    def next_ms(self) -> int | None:
+        """Return when something is due by the clock, Unix ms."""
+        dues = (
+            self.timers.next_ms,
+            self.late.kept.next_ms,
+            self.expected.next_ms,
+            self.unheard_of.next_ms,
+        )
+        return min((due for due in dues if due is not None), default=None)
+
     def settled(self, selector: Selector) -> Selector:
         """Return `selector` with a queue turned into the pool that serves it now."""
         if not selector.pool.startswith(QUEUE):
@@ -173,10 +189,11 @@ class Book:
         for run_id in self.depths:
             run = self.state.runs[run_id]
             self.queues.note_run(run)
+            waits = run.paused or run_id in self.expected
             for ordinal, action in enumerate(run.actions):
                 if self.counts(action):
                     self.queues.note_busy(run, ordinal, 1)
-                if action.state in (State.READY, State.HELD) and not run.paused:
+                if action.state in (State.READY, State.HELD) and not waits:
                     self.enqueue(run, self._entry(run, ordinal))
 
     # -------------------------------------------------------------- counters
@@ -305,6 +322,7 @@ class Book:
     def close_run(self, run: RunState) -> None:
         """Let go of what was kept for a run that is over."""
         self.queues.forget_run(run)
+        self.expected.take(run.id)
         self.apps.pop(run.id, None)
         self.depths.pop(run.id, None)
         self.busy_runs.pop(run.id, None)

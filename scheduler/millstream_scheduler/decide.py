@@ -1,7 +1,8 @@
 """One tick: what came in, in; events and effects, out. No I/O, no clock, no randomness.
 
 The order inside a tick is fixed (rule F8): reports, then commands, then timers, then placement.
-A report that has arrived therefore wins over a timeout that is due in the same tick.
+A report that has arrived therefore wins over a timeout that is due in the same tick. Runs that an
+agent has got as well come before the reports, which may tell of their beginning.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,16 +76,16 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
         repair(turn)
     if inputs.reconnected:
         ask_for_introductions(turn)
-    for pool, agent, batch in inputs.reports:
-        hear_reports(turn, pool, agent, batch)
     for run, reading in inputs.sources.items():
         if isinstance(reading, Source):
             book.sources.setdefault(run, reading)
     overloaded = inputs.overloaded or book.ready_count > book.config.ready_max
-    for commands in inputs.commands:
-        hear_commands(
-            turn, commands, overloaded=overloaded, node=inputs.node, sources=inputs.sources
-        )
+    early = [batch for batch in inputs.commands if batch.agent]
+    _hear_clients(turn, early, inputs, overloaded=overloaded)
+    for pool, agent, batch in inputs.reports:
+        hear_reports(turn, pool, agent, batch)
+    others = [batch for batch in inputs.commands if not batch.agent]
+    _hear_clients(turn, others, inputs, overloaded=overloaded)
     for run in inputs.sources:
         book.drop_unused(run)
     for note in inputs.notes:
@@ -100,6 +101,13 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     settle(turn)
     left = place(turn)
     return turn, left or bool(book.to_walk)
+
+
+def _hear_clients(
+    turn: Turn, batches: Sequence[ClientBatch], inputs: Inputs, *, overloaded: bool
+) -> None:
+    for batch in batches:
+        hear_commands(turn, batch, overloaded=overloaded, node=inputs.node, sources=inputs.sources)
 
 
 def settle(turn: Turn) -> None:

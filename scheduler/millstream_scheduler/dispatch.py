@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final, TypeAlias
 
+from millstream_events.ids import made_ms
 from millstream_events.phases import State
 from millstream_events.plans import KIND_GRAPH
 from millstream_events.reports import CHECKPOINT_KEY, ENDPOINT_KEY, JournalEntry, Work
@@ -15,7 +16,6 @@ from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.graphs import start_graph
 from millstream_scheduler.placement import Seat, choose, matches
-from millstream_scheduler.queues import queue_name
 from millstream_scheduler.requests import brought_along, journal
 from millstream_scheduler.sources import reuses
 from millstream_scheduler.turn import Turn
@@ -186,7 +186,7 @@ def work_of(
         run.name,
         action.group,
         run.context,
-        run.created_ns // 1_000_000 if run.fired is None else run.fired.at_ms,
+        made_ms(run.id) if run.fired is None else run.fired.at_ms,
         reuses(run.origin),
         _is_limited(run, action),
         _left_behind(action),
@@ -197,10 +197,10 @@ def work_of(
 
 def _is_limited(run: RunState, action: ActionState) -> bool:
     """Say whether somebody has set a limit to what the action's children may do at once."""
-    own, root = action.policy, run.actions[0].policy
+    own, root = action.policy, run.actions[0].rules
     if own is not None and own.children_max:
         return True
-    return (root is not None and root.actions_max > 0) or queue_name(run, 0) != ""
+    return root.actions_max > 0 or root.queue != ""
 
 
 def _left_behind(action: ActionState) -> tuple[tuple[str, Value], ...]:

@@ -24,6 +24,7 @@ from millstream_events.commands import (
     SubmitRun,
     WatchRun,
 )
+from millstream_events.early import may_begin_early
 from millstream_events.ids import is_run_id
 from millstream_events.names import name_flaw
 from millstream_events.phases import State
@@ -40,7 +41,6 @@ from millstream_scheduler.publishing import REGISTRATIONS, hear_artifact
 from millstream_scheduler.queues import FULL_RETRY_MS
 from millstream_scheduler.sizes import PAYLOAD_BYTES_MAX, command_bytes
 from millstream_scheduler.sources import REUSING_MODES, NoSource, Reading, reuses
-from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
 #: What a client is told to wait when the shard cannot take more.
@@ -73,7 +73,7 @@ def hear_commands(
             text = f"the command takes {size_bytes} bytes; the limit is {PAYLOAD_BYTES_MAX}"
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
-            _submit(turn, batch.sender, command, watched, overloaded=overloaded, sources=sources)
+            _submit(turn, batch, command, watched, overloaded=overloaded, sources=sources)
         elif isinstance(command, (*DEPLOYS, *REGISTRATIONS)):
             refusal = (
                 hear_deploy(turn, command)
@@ -93,13 +93,14 @@ def hear_commands(
 
 def _submit(
     turn: Turn,
-    client: str,
+    batch: ClientBatch,
     command: SubmitRun,
     watched: set[str],
     *,
     overloaded: bool,
     sources: Mapping[str, Reading],
 ) -> None:
+    client = batch.sender
     if not is_run_id(command.run):
         _refuse(turn, client, command, "invalid", f"{command.run[:80]!r} is no run id")
         return
@@ -136,15 +137,13 @@ def _submit(
     if command.notes:
         turn.record(run, m.RunAnnotated(0, entries=command.notes, who=command.who or client))
     turn.book.open_run(run)
-    late: Due | None = None
-    if run_id in watched:
-        answer = Accepted(command.command, run_id, run.rev)
-        late = turn.book.late.keep(client, answer, turn.now_ms)
-    if late is None:
-        _accept(turn, client, command.command, run)
+    answer = Accepted(command.command, run_id, run.rev)
+    if run_id not in watched or not turn.book.late.keep(client, answer, turn.now_ms):
+        turn.effects.clients_durable[client].append(answer)
+    if batch.agent and may_begin_early(command):
+        turn.book.expected.add(run_id, batch.agent, turn.now_ms)
     else:
-        turn.book.timers.add(late)
-    look_up(turn, run, 0)
+        look_up(turn, run, 0)
 
 
 def _why_not(turn: Turn, command: SubmitRun) -> tuple[str, str, int] | None:
@@ -266,7 +265,7 @@ def _resume(turn: Turn, client: str, command: ResumeRun) -> None:
         event = m.RunResumed(0, source=command.command, who=command.who, why=command.reason)
         turn.record(run, event)
         for ordinal, action in enumerate(run.actions):
-            if action.state in (State.READY, State.HELD):
+            if action.state in (State.READY, State.HELD) and run.id not in turn.book.expected:
                 resume(turn, run, ordinal)
     _accept(turn, client, command.command, run)
 

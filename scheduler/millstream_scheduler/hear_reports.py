@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeAlias
 
 from millstream_events import model as m
+from millstream_events.early import RunBegun, RunDeclined
 from millstream_events.phases import State
 from millstream_events.reports import (
     UNKNOWN_ACTION,
@@ -36,7 +37,7 @@ from millstream_events.reports import (
 )
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
-from millstream_scheduler import conditions, requests
+from millstream_scheduler import conditions, early_runs, requests
 from millstream_scheduler.assign import ordinal_of, tell_ordinal
 from millstream_scheduler.outcomes import (
     action_ended,
@@ -78,8 +79,11 @@ def hear_reports(turn: Turn, pool: str, agent: str, batch: AgentBatch) -> None:
             _REPORTS[type(item)](turn, agent, item)
             continue
         if number == seat.next_number:
-            _REPORTS[type(item)](turn, agent, item)
-            seat.next_number = number + 1
+            if type(item) is RunBegun and early_runs.is_too_early(turn, agent, item):
+                turn.order_now(agent, Repeat(number))
+            else:
+                _REPORTS[type(item)](turn, agent, item)
+                seat.next_number = number + 1
         number += 1
     if seat is not None and number > batch.first:
         # Repeats are acknowledged again: the first acknowledgement may have been lost.
@@ -427,5 +431,7 @@ _REPORTS: Final[Mapping[type[Report], Callable[[Turn, str, Any], None]]] = {
     AskJournal: requests.ask_journal,
     Annotate: requests.annotate,
     Diverged: requests.note_divergence,
+    RunBegun: early_runs.begun,
+    RunDeclined: early_runs.declined,
     Goodbye: _goodbye,
 }

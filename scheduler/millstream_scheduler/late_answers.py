@@ -8,9 +8,9 @@ then. A run that takes longer after all is answered when `LATE_MS` have passed.
 from typing import Final
 
 from millstream_events.commands import Accepted
-from millstream_scheduler.timers import Due
+from millstream_scheduler.timers import Waits
 
-#: Longest that an answer waits for the release; by the timers' grain it may be 1 ms less.
+#: Longest that an answer waits for the release; by the clock's grain it may be 1 ms less.
 LATE_MS: Final = 2
 #: Runs count as very short while their moving average is below this.
 SHORT_NS: Final = 2_000_000
@@ -21,25 +21,22 @@ _SAMPLE_SHIFT: Final = 3
 
 
 class LateAnswers:
-    """Answers that have not been given, by run, and how long runs take."""
+    """Answers that have not been given, and how long runs take."""
 
     def __init__(self) -> None:
         self._average_ns = _SAMPLE_NS_MAX
-        self._kept: dict[str, tuple[str, Accepted]] = {}
+        #: By run: the client, and what it is to be told.
+        self.kept: Waits[tuple[str, Accepted]] = Waits(LATE_MS)
 
-    def keep(self, client: str, answer: Accepted, now_ms: int) -> Due | None:
-        """Keep the answer to a watched submission; None: it must be given at once."""
+    def keep(self, client: str, answer: Accepted, now_ms: int) -> bool:
+        """Keep the answer to a watched submission; False: it must be given at once."""
         if self._average_ns >= SHORT_NS:
-            return None
-        self._kept[answer.run] = client, answer
-        return Due(now_ms + LATE_MS, "answer", answer.run)
-
-    def take(self, run: str) -> tuple[str, Accepted] | None:
-        """Return the client and the answer that it has not been given, and forget both."""
-        return self._kept.pop(run, None)
+            return False
+        self.kept.add(answer.run, (client, answer), now_ms)
+        return True
 
     def ended(self, run: str, took_ns: int) -> None:
         """Take in that the release of `run` is on its way."""
-        self._kept.pop(run, None)
+        self.kept.take(run)
         sample = min(max(took_ns, 0), _SAMPLE_NS_MAX)
         self._average_ns += (sample - self._average_ns) >> _SAMPLE_SHIFT

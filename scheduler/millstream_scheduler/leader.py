@@ -150,7 +150,7 @@ class Leader:
         ns, shard = self._endpoint.namespace, self._endpoint.shard_name
         self._ends = [
             self._bus.subscribe(subjects.report_subject(ns, shard, "*", "*"), self._on_report),
-            self._bus.subscribe(subjects.command_subject(ns, shard, "*"), self._on_command),
+            self._bus.subscribe(subjects.command_subject(ns, shard, ">"), self._on_command),
         ]
         self._bus.on_reconnect(self._on_reconnect)
         self._announce()
@@ -231,7 +231,7 @@ class Leader:
         items = self._set_aside(batch) if any(map(_recovers, batch.items)) else batch.items
         for start in range(0, len(items), _COMMANDS_MAX):
             part = items[start : start + _COMMANDS_MAX]
-            self._commands.append(ClientBatch(batch.sender, part))
+            self._commands.append(ClientBatch(batch.sender, part, batch.agent))
         self._wake()
 
     def _set_aside(self, batch: ClientBatch) -> tuple[Command, ...]:
@@ -305,7 +305,7 @@ class Leader:
             if refused:
                 self._speaker.tell_client(batch.sender, refused)
             if rest:
-                kept.append(ClientBatch(batch.sender, tuple(rest)))
+                kept.append(ClientBatch(batch.sender, tuple(rest), batch.agent))
         self._commands = kept
         self._sources = {}
 
@@ -405,7 +405,7 @@ class Leader:
 
     def _set_timer(self, now_ms: int, monotonic_ns: int) -> None:
         wait_ms = LOOK_ROUND_MS if self._book.classes else _REST_MS_MAX
-        next_ms = self._book.timers.next_ms
+        next_ms = self._book.next_ms()
         if next_ms is not None:
             wait_ms = min(wait_ms, max(0, next_ms - now_ms))
         if self._timer is not None:
@@ -429,7 +429,14 @@ class Leader:
 
     def _ring(self) -> None:
         self._timer = None
-        self._wake()
+        monotonic_ns = self._clock.monotonic_ns()
+        next_ms, now_ms = self._book.next_ms(), self._hybrid_ns(monotonic_ns) // 1_000_000
+        is_due = next_ms is not None and next_ms <= now_ms
+        adoption_over = 0 < self._adoption_ends_ns <= monotonic_ns
+        if is_due or adoption_over or monotonic_ns >= self._next_look_ns:
+            self._wake()
+        else:
+            self._set_timer(now_ms, monotonic_ns)  # What it was set for has ended meanwhile.
 
     # -------------------------------------------------------------- out
 

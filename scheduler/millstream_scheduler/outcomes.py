@@ -6,6 +6,7 @@ from millstream_events.phases import Phase, State
 from millstream_events.reports import Cancel, Release
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
+from millstream_scheduler.assign import next_host
 from millstream_scheduler.book import GRACE_MARGIN_MS
 from millstream_scheduler.retry import next_attempt
 from millstream_scheduler.timers import Due
@@ -103,13 +104,19 @@ def finish_run(turn: Turn, run: RunState) -> None:
     )
     turn.book.late.ended(run.id, turn.now_ns - run.created_ns)
     for client in turn.book.watchers.pop(run.id, ()):
-        turn.effects.clients_durable[client].append(run_released(run))
+        released = run_released(run, next_host(turn, run))
+        turn.effects.clients_durable[client].append(released)
     turn.book.close_run(run)
 
 
-def run_released(run: RunState) -> RunReleased:
-    """Return what a client hears of a run that is over."""
-    return RunReleased(run.id, run.phase, run.output, run.error, run.rev)
+def run_released(run: RunState, host: str = "") -> RunReleased:
+    """Return what a client hears of a run that is over.
+
+    Args:
+        run: The run.
+        host: As `assign.next_host` gives it.
+    """
+    return RunReleased(run.id, run.phase, run.output, run.error, run.rev, host)
 
 
 # ------------------------------------------------------------------ aborts

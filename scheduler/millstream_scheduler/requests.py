@@ -129,7 +129,11 @@ def _start_action(turn: Turn, agent: str, request: StartAction) -> None:
     turn.book.watch_deadline(run, ordinal)
     # What may have an outcome already is looked up, though it has begun there.
     fresh = not request.cache_key and not reuses(run.origin)
-    if not (request.eager and fresh and adopt(turn, agent, run, ordinal, request)):
+    if not (
+        request.eager
+        and fresh
+        and adopt(turn, agent, run, ordinal, request.eager, request.generation)
+    ):
         look_up(turn, run, ordinal)
 
 

@@ -12,6 +12,7 @@ from millstream_events.state import RunState
 from millstream_events.values import NO_NEEDS, ErrorRecord
 from millstream_scheduler.book import ReadyClass
 from millstream_scheduler.conditions import notify
+from millstream_scheduler.early_runs import give_up_waiting
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.hear_reports import live_on, lose
 from millstream_scheduler.outcomes import (
@@ -38,13 +39,14 @@ _NOT_STARTED_MS: Final = 50
 
 def fire_timers(turn: Turn) -> None:
     """Fire what is due."""
+    if turn.book.expected.waiting or turn.book.unheard_of.waiting:
+        give_up_waiting(turn)
+    if turn.book.late.kept.waiting:
+        for client, answer in turn.book.late.kept.take_due(turn.now_ms).values():
+            turn.effects.clients_durable[client].append(answer)
     for due in turn.book.timers.take(turn.now_ms, entries_max=FIRED_MAX):
         if due.what == "trigger":
             fire_trigger(turn, due)
-            continue
-        if due.what == "answer":
-            if (late := turn.book.late.take(due.run)) is not None:
-                turn.effects.clients_durable[late[0]].append(late[1])
             continue
         run = turn.state.runs.get(due.run)
         if run is None or not run.decidable or due.action >= len(run.actions):

@@ -322,7 +322,7 @@ class Client:
         messages, expired = self._core.flush(_now_ms())
         for message in messages:
             try:
-                self._bus.publish(self._subject, message.payload)
+                self._bus.publish(self._subject_for(message.agent), message.payload)
             except PayloadTooLargeError as exc:
                 for command in message.commands:
                     self._core.give_up(command)
@@ -331,6 +331,9 @@ class Client:
         for end in expired:
             self._answer(end.command, self._expiry(end))
         self._arm()
+
+    def _subject_for(self, agent: str) -> str:
+        return f"{self._subject}.{agent}" if agent else self._subject
 
     def _arm(self) -> None:
         due_ms = self._core.next_due_ms()

@@ -7,6 +7,8 @@ moment. The rules that make every command end exactly once:
   at once on a new epoch or a new connection. Its id makes the repetition harmless.
 - What comes with a lower epoch than one that was seen is dropped: a deposed leader lies.
 - A watch is repeated every 5 s until the run is over, because a release may be lost as well.
+- The first sending of a run goes to an agent as well that would begin it at once, as the release
+  of the last run has said; a repetition goes to the leader alone.
 - A refusal that names a time to wait is not an answer; the command is sent again by then.
   A full store is one all the same: room comes by somebody's hand, so the caller is told.
 
@@ -33,6 +35,7 @@ from millstream_events.commands import (
     ToClient,
     WatchRun,
 )
+from millstream_events.early import may_begin_early
 
 #: Commands that may be out without an answer; further ones wait here.
 WINDOW_MAX: Final = 4096
@@ -43,6 +46,8 @@ REPEAT_FIRST_MS: Final = 1_000
 REPEAT_MAX_MS: Final = 5_000
 #: Between two repetitions of a watch.
 WATCH_EVERY_MS: Final = 5_000
+#: How long it is believed that an agent would begin another run.
+HOST_VALID_MS: Final = 1_000
 _STORE_FULL: Final = "storage-full"
 
 
@@ -70,6 +75,8 @@ class Outgoing(NamedTuple):
     payload: bytes
     #: Ids of the commands in it, watches included.
     commands: tuple[bytes, ...]
+    #: An agent that is to hear of it as well, by `subjects.agent_address`; empty: none.
+    agent: str = ""
 
 
 class _Open(msgspec.Struct):
@@ -78,6 +85,8 @@ class _Open(msgspec.Struct):
     wait_ms: int = REPEAT_FIRST_MS
     #: When it is sent again; 0 while it waits in `_ready`.
     due_ms: int = 0
+    #: How often it has been sent.
+    sent: int = 0
     last: Rejected | None = None
 
 
@@ -104,6 +113,8 @@ class SessionCore:
         #: (due, command id); an entry whose command has another `due_ms` by now is stale.
         self._dues: list[tuple[int, bytes]] = []
         self._watches_made = 0
+        #: The agent that would begin another run, and until when that is believed.
+        self._host, self._host_until_ms = "", 0
 
     @property
     def epoch(self) -> int:
@@ -190,6 +201,10 @@ class SessionCore:
             self._send(key, now_ms, items, expired)
         if not items:
             return [], expired
+        if now_ms < self._host_until_ms and self._begins_there(items):
+            batch = ClientBatch(self._sender, tuple(items), self._host)
+            commands = tuple(item.command for item in items)
+            return [Outgoing(encode(batch), commands, self._host)], expired
         packed = split(items, self._pack, limit_bytes=MESSAGE_BYTES_MAX)
         firsts = [first for first, _ in packed] + [len(items)]
         messages = [
@@ -203,6 +218,16 @@ class SessionCore:
         while self._dues and self._due_of(self._dues[0][1]) != self._dues[0][0]:
             heapq.heappop(self._dues)
         return self._dues[0][0] if self._dues else None
+
+    def _begins_there(self, items: Sequence[Command]) -> bool:
+        """Say whether all that is to be sent is one new run that the known host may begin."""
+        if len(items) != 2 or not isinstance(items[1], WatchRun):
+            return False
+        command = items[0]
+        if not isinstance(command, SubmitRun) or not may_begin_early(command):
+            return False
+        # A repetition goes to the leader alone: the host may have begun the run already.
+        return self._open[command.command].sent == 1
 
     def _pack(self, items: Sequence[Command]) -> bytes:
         return encode(ClientBatch(self._sender, tuple(items)))
@@ -227,6 +252,7 @@ class SessionCore:
             expired.append(Expired(key, opened.last))
             return
         items.append(opened.command)
+        opened.sent += 1
         # An expiry before the next repetition is looked at in time as well.
         self._wait(opened, key, min(now_ms + opened.wait_ms, max(opened.expires_ms, now_ms + 1)))
         opened.wait_ms = min(2 * opened.wait_ms, REPEAT_MAX_MS)
@@ -261,12 +287,17 @@ class SessionCore:
         for reply in message.items:
             self._take(reply, now_ms, outcomes)
         self.announce(message.epoch)
+        for reply in message.items:
+            if isinstance(reply, RunReleased):
+                self._host = reply.agent
+                self._host_until_ms = now_ms + HOST_VALID_MS if reply.agent else 0
         return outcomes
 
     def announce(self, epoch: int) -> None:
         """Take the epoch of a leader; a new one gets everything that is unanswered again."""
         if epoch > self._epoch:
             self._epoch = epoch
+            self._host_until_ms = 0
             self.repeat_all()
 
     def repeat_all(self) -> None:

@@ -5,6 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from millstream._session import (
+    HOST_VALID_MS,
     REPEAT_FIRST_MS,
     WATCH_EVERY_MS,
     WINDOW_MAX,
@@ -341,3 +342,82 @@ def test_a_release_that_overtakes_the_acceptance_stands_for_both():
     accepted = Accepted(submit(1).command, "run-1", 9)
     assert core.receive(ToClient(1, (over,)), 0) == [accepted, over]
     assert core.receive(ToClient(1, (Accepted(submit(1).command, "run-1"), over)), 0) == []
+
+
+# ------------------------------------------------------------------ where another run would begin
+
+HOST = "lo.default.a"
+
+
+def with_host(host: str = HOST, *, at_ms: int = 0) -> SessionCore:
+    """Return a session whose last run was released with the name of a host."""
+    core = SessionCore("me.1")
+    core.open(submit(1), expires_ms=NEVER_MS, watch=True)
+    core.flush(0)
+    released = RunReleased("run-1", "SUCCEEDED", rev=5, agent=host)
+    assert core.receive(ToClient(1, (released,)), at_ms)
+    return core
+
+
+def host_of_next(core: SessionCore, now_ms: int = 0, **fields: object) -> str:
+    """Submit one more run; return the agent that gets it as well, which the message names too."""
+    core.open(submit(2, **fields), expires_ms=NEVER_MS, watch=True)
+    (message,), _ = core.flush(now_ms)
+    batch = _decode(message.payload)
+    assert batch is not None
+    assert batch.agent == message.agent
+    return message.agent
+
+
+def test_a_run_goes_to_the_agent_as_well_that_the_last_release_has_named() -> None:
+    assert host_of_next(with_host()) == HOST
+
+
+def test_a_release_that_names_nobody_ends_that() -> None:
+    assert host_of_next(with_host("")) == ""
+
+
+def test_what_a_release_has_named_is_believed_for_a_second() -> None:
+    assert host_of_next(with_host(), HOST_VALID_MS - 1) == HOST
+    assert host_of_next(with_host(), HOST_VALID_MS) == ""
+
+
+def test_a_new_leader_is_not_asked_by_way_of_an_agent_that_its_predecessor_has_named() -> None:
+    core = with_host()
+    core.announce(2)
+    assert host_of_next(core) == ""
+
+
+@pytest.mark.parametrize("sign", ["time", "epoch", "reconnect"])
+def test_a_repetition_goes_to_the_leader_alone(sign: str) -> None:
+    core = with_host()
+    assert host_of_next(core) == HOST
+    if sign == "epoch":
+        core.announce(2)
+    elif sign == "reconnect":
+        core.repeat_all()
+    (message,), _ = core.flush(REPEAT_FIRST_MS if sign == "time" else 1)
+    assert [type(command) for command in sent([message])] == [SubmitRun, WatchRun]
+    assert message.agent == ""
+
+
+@pytest.mark.parametrize("fields", [{"name": "alias"}, {"cache_key": b"k"}, {"kind": "graph"}])
+def test_a_run_that_may_not_begin_unasked_goes_to_the_leader_alone(
+    fields: dict[str, object],
+) -> None:
+    assert host_of_next(with_host(), **fields) == ""
+
+
+def test_runs_that_leave_together_go_to_the_leader_alone() -> None:
+    core = with_host()
+    for number in (2, 3):
+        core.open(submit(number), expires_ms=NEVER_MS, watch=True)
+    messages, _ = core.flush(0)
+    assert [message.agent for message in messages] == [""]
+
+
+def test_a_run_that_nobody_watches_goes_to_the_leader_alone() -> None:
+    core = with_host()
+    core.open(submit(2), expires_ms=NEVER_MS)
+    (message,), _ = core.flush(0)
+    assert message.agent == ""

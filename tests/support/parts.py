@@ -22,16 +22,17 @@ from typing import Any
 import msgspec
 from dev_tree import assert_audit_is_clean, events_of, whole_log
 
-from millstream._client import Client
+from millstream._client import Client, settle
 from millstream._config import Settings
 from millstream._init import Installation
 from millstream._outputs import decoded
 from millstream._reader import read_run
 from millstream._submit import RunOptions, prepare, store_uploads
 from millstream._task import Task
-from millstream_events.commands import RunReleased
+from millstream_events.commands import Accepted, RunReleased
 from millstream_events.connect import Connection, connect
 from millstream_events.endpoint import Endpoint
+from millstream_events.errors import MillstreamError
 from millstream_events.fold import fold_entry
 from millstream_events.model import Event
 from millstream_events.nats_server import NatsServer, NatsServerOptions, start_nats_server
@@ -195,6 +196,19 @@ class Parts:
             changed = msgspec.structs.replace(command.policy, **policy)
             command = msgspec.structs.replace(command, policy=changed)
         return (await self.client.submit(command)).run
+
+    async def run(self, task: Task[..., Any], *args: object) -> RunReleased:
+        """Run a task to its end, asked for and watched in one message as `millstream.run` does."""
+        submission = prepare(self._place, self.client, RunOptions(), task, args, {})
+        await store_uploads(self.client, submission)
+        over: asyncio.Future[RunReleased] = self.client.loop.create_future()
+
+        def accepted(answer: Accepted | MillstreamError) -> None:
+            if isinstance(answer, MillstreamError):
+                settle(over, answer)
+
+        self.client.submit_with(submission.command, accepted, lambda end: settle(over, end))
+        return await over
 
     async def released(self, run: str, deadline_s: float = 60.0) -> RunReleased:
         """Wait for a run's end."""

@@ -9,7 +9,10 @@ from sim_attempt import Attempt
 from sim_calls import cache_of, ended_items, items_of, output_of, policy_of
 from sim_graphs import graph_of
 
+from millstream_events.commands import SubmitRun
 from millstream_events.conditions import ConditionExtras
+from millstream_events.early import RunBegun, RunDeclined
+from millstream_events.ids import ROOT_ID
 from millstream_events.reports import (
     CHECKPOINT_KEY,
     UNKNOWN_ACTION,
@@ -74,6 +77,8 @@ class SimAgent:
         #: Attempts that began here -> number of the call that tells of them.
         self.eager: dict[bytes, int] = {}
         self.inbox: deque[ToAgent] = deque()
+        #: Runs that their client has sent here as well.
+        self.submissions: deque[SubmitRun] = deque()
         self.wants_hello = True
 
     def report(self, item: object) -> None:
@@ -264,8 +269,7 @@ class SimAgent:
             return call
         if self.world.rng.random() < 0.5:
             return call
-        number = self.base + len(self.outbox)
-        token = (self.starts * 1_000_000 + number).to_bytes(6, "big") + self.name.encode()[-2:]
+        number, token = self.draw_token()
         work = Work(
             self.generation, above.run, UNKNOWN_ACTION, call.id, 1, token, call.task, None,
             policy=call.policy,
@@ -274,6 +278,28 @@ class SimAgent:
         self.attempts[token] = Attempt(work, program, graphs=self.world.graphs)
         self.eager[token] = number
         return msgspec.structs.replace(call, eager=token, generation=self.generation)
+
+    def take_submission(self, command: SubmitRun) -> None:
+        """Begin a run that the leader may not have heard of, decline it, or lose it."""
+        roll = self.world.rng.random()
+        if roll < 0.2:
+            self.send(self.base + len(self.outbox), [RunDeclined(command.run)])
+        elif roll > 0.3:
+            number, token = self.draw_token()
+            work = Work(
+                self.generation, command.run, 0, ROOT_ID, 1, token, command.task, command.inputs,
+                policy=command.policy,
+            )  # fmt: skip
+            program = self.world.program_of(work.run)
+            self.attempts[token] = Attempt(work, program, graphs=self.world.graphs)
+            self.eager[token] = number
+            self.world.began_early += 1
+            self.report(RunBegun(command.run, token, self.generation))
+
+    def draw_token(self) -> tuple[int, bytes]:
+        """Return the number of the report that tells of what begins here, and its token."""
+        number = self.base + len(self.outbox)
+        return number, (self.starts * 1_000_000 + number).to_bytes(6, "big") + self.name.encode()
 
     def end(self, token: bytes, report: object) -> None:
         """End an attempt."""

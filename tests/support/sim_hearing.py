@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import msgspec
+
 from millstream_events.commands import Accepted, RunReleased
 from millstream_events.reports import Release, ToAgent
 from millstream_events.state import ShardState
@@ -17,6 +19,8 @@ class Hearing:
     released: dict[str, RunReleased]
     accepted: set[str]
     observed: dict[tuple[str, bytes], tuple[str, object]]
+    #: The agent that the client was told last.
+    host: str = ""
 
     def fold(self) -> ShardState:
         """Return a replay of the log."""
@@ -37,8 +41,10 @@ class Hearing:
         """Take what a client hears; a result never changes and is never taken back."""
         for reply in replies:
             if isinstance(reply, RunReleased):
-                before = self.released.setdefault(reply.run, reply)
-                assert before == reply, (before, reply)
+                self.host = reply.agent
+                outcome = msgspec.structs.replace(reply, agent="")
+                before = self.released.setdefault(reply.run, outcome)
+                assert before == outcome, (before, outcome)
                 state = self.fold()
                 assert state.runs[reply.run].phase == reply.phase
             elif isinstance(reply, Accepted):

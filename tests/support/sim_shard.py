@@ -60,6 +60,7 @@ class Shard:
         self,
         *reports: Report,
         commands: Sequence[Command] = (),
+        host: str = "",
         agent: str = "a",
         incarnation: str = "i1",
         first: int | None = None,
@@ -77,7 +78,7 @@ class Shard:
                 ("default", agent, AgentBatch(incarnation, first or self.number, tuple(reports)))
             ]
             self.number += len(reports) if numbered is None else numbered
-        asked = [ClientBatch("me.1", tuple(commands))] if commands else []
+        asked = [ClientBatch("me.1", tuple(commands), host)] if commands else []
         turn, _ = decide(
             self.book,
             Inputs(

@@ -27,6 +27,7 @@ from millstream_events.commands import (
     WatchRun,
 )
 from millstream_events.conditions import encode_scalar
+from millstream_events.early import may_begin_early
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import apply_shard, fold_entry
 from millstream_events.ids import new_run_id
@@ -85,6 +86,9 @@ class World(Hearing, Recoveries):
         self.observed: dict[tuple[str, bytes], tuple[str, object]] = {}
         self.released: dict[str, RunReleased] = {}
         self.accepted: set[str] = set()
+        #: Runs that an agent has got as well, and those that began there.
+        self.sent: set[str] = set()
+        self.began_early = 0
         self.faults = True
         self.leaders = 0
         self.blobs = SimBlobs(self.rng)
@@ -215,7 +219,18 @@ class World(Hearing, Recoveries):
             inputs=graph_of(program.encode(), "tcc") if is_graph else None,
             kind="graph" if is_graph else "",
         )
-        self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run))))
+        host = self.host_for(command)
+        if host is not None:
+            host.submissions.append(command)
+        address = "" if host is None else f"lo.default.{host.name}"
+        self.commands.append(ClientBatch("me.1", (command, WatchRun(b"w" * 16, run)), address))
+
+    def host_for(self, command: SubmitRun) -> SimAgent | None:
+        """Return an agent that gets a run as well: at most once, as clients do."""
+        if command.run in self.sent or not may_begin_early(command) or self.rng.random() < 0.3:
+            return None
+        self.sent.add(command.run)
+        return self.rng.choice(list(self.agents.values()))
 
     def answer(self, *, everything: bool) -> None:
         """Answer conditions that wait, some twice or wrongly; once answered, it stays so."""
@@ -283,6 +298,8 @@ class World(Hearing, Recoveries):
         elif roll < 0.9:
             if agent.wants_hello:
                 agent.hello()
+            elif agent.submissions:
+                agent.take_submission(agent.submissions.popleft())
             elif agent.inbox and self.rng.random() < 0.6:
                 agent.hear(agent.inbox.popleft())
             elif agent.attempts:
