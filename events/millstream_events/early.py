@@ -3,6 +3,7 @@
 Leader, agents and clients decide by the same rule: none of them need ask another.
 """
 
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -27,19 +28,17 @@ _INDIFFERENT: Final = frozenset(
         "links",
     }
 )
-_TELLING: Final = tuple(
-    name for name in DEFAULT_POLICY.__struct_fields__ if name not in _INDIFFERENT
+_told: Final = attrgetter(
+    *(name for name in DEFAULT_POLICY.__struct_fields__ if name not in _INDIFFERENT)
 )
-_TOLD: Final = tuple(getattr(DEFAULT_POLICY, name) for name in _TELLING)
+_TOLD_BY_DEFAULT: Final = _told(DEFAULT_POLICY)
 
 
 def wants_only_a_slot(policy: Policy | None) -> bool:
     """Say whether an action with this policy may run wherever a slot is free."""
     if policy is None or policy is DEFAULT_POLICY:
         return True
-    return policy.worker != WORKER_ALONE and all(
-        getattr(policy, name) == told for name, told in zip(_TELLING, _TOLD, strict=True)
-    )
+    return policy.worker != WORKER_ALONE and _told(policy) == _TOLD_BY_DEFAULT
 
 
 def may_begin_early(command: SubmitRun) -> bool:

@@ -129,7 +129,7 @@ class Client:
         `released` is called after `accepted`, and not at all when the submission fails.
         """
 
-        def take(answer: _Answer | MillstreamError) -> None:
+        def take(answer: "_Answer | MillstreamError") -> None:  # Quoted: read at each submission.
             assert not isinstance(answer, ShardDescribed), answer
             sinks = self._releases.pop(command.run, [])
             if sinks and isinstance(answer, Accepted):

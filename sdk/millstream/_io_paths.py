@@ -4,11 +4,9 @@ A path is a local one, or the URL of an object store (`s3://`, `gs://`, `abfs://
 here touches a store.
 """
 
-import contextlib
 import os
 import tempfile
 import uuid
-from collections.abc import Generator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
@@ -96,14 +94,19 @@ class Submitting(NamedTuple):
 submitting: Final[ContextVar[Submitting | None]] = ContextVar("millstream_submitting", default=None)
 
 
-@contextlib.contextmanager
-def submitted_to(where: Submitting) -> Generator[None, None, None]:
+class SubmittedTo:
     """Say, for the time of a `with`, where arguments of a run go."""
-    token = submitting.set(where)
-    try:
-        yield
-    finally:
-        submitting.reset(token)
+
+    __slots__ = ("_token", "_where")
+
+    def __init__(self, where: Submitting) -> None:
+        self._where = where
+
+    def __enter__(self) -> None:
+        self._token = submitting.set(self._where)
+
+    def __exit__(self, *_: object) -> None:
+        submitting.reset(self._token)
 
 
 def protocol_of(path: str | Path) -> str:

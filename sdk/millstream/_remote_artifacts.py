@@ -30,7 +30,7 @@ from millstream._artifact_selection import (
 )
 from millstream._artifact_wrapper import metadata_getter, raise_if_nested_wrapper, unwrapped
 from millstream._context import current
-from millstream._io_paths import RawDataPath, Submitting, from_root, submitted_to
+from millstream._io_paths import RawDataPath, SubmittedTo, Submitting, from_root
 from millstream._remote_artifact import Artifact, ArtifactGroup, ArtifactNotFoundError
 from millstream._submit import ClientStorage
 from millstream._values import encode
@@ -150,7 +150,7 @@ async def _stored(value: object, python_type: object) -> tuple[str, bytes]:
         return encoded
     place, client = await here()
     raw = RawDataPath(path=from_root(place.raw_root))
-    with submitted_to(Submitting(raw, is_local=not client.ships_code)):
+    with SubmittedTo(Submitting(raw, is_local=not client.ships_code)):
         encoded = await asyncio.to_thread(encode, value, annotation, sink=sink)
         await finish(sink, ClientStorage(client))
     return encoded

@@ -90,7 +90,7 @@ class Both(Generic[S, P, R]):
 def sink_of(future: "concurrent.futures.Future[_T]") -> Sink[_T]:
     """Return the sink that settles a future which any thread may wait for."""
 
-    def settle(outcome: _T | MillstreamError) -> None:
+    def settle(outcome: "_T | MillstreamError") -> None:  # Quoted: read at each call of `sink_of`.
         if isinstance(outcome, MillstreamError):
             future.set_exception(outcome)
         else:

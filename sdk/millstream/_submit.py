@@ -20,7 +20,7 @@ from millstream._custom_context import context_of_run
 from millstream._handing_on import spread
 from millstream._image_use import Plan, known_plans
 from millstream._init import Installation, place_asked_for
-from millstream._io_paths import CONTEXT_KEY, RawDataPath, Submitting, from_root, join, submitted_to
+from millstream._io_paths import CONTEXT_KEY, RawDataPath, SubmittedTo, Submitting, from_root, join
 from millstream._link import links_of
 from millstream._live_tasks import live_token
 from millstream._plan_wire import GraphCall, inputs_value, packed
@@ -88,7 +88,7 @@ def prepare(
     run = client.new_run_id()
     refuse_nested({**dict(zip(task.interface.names, args, strict=False)), **kwargs})
     raw, context = _places(place, options, run)
-    with submitted_to(Submitting(raw, is_local=not client.ships_code)):
+    with SubmittedTo(Submitting(raw, is_local=not client.ships_code)):
         request = request_of(task, args, kwargs)
     if client.ships_code and request.graph is None:
         request = with_image(request, task.image_plan())
@@ -171,7 +171,7 @@ def _body_of(ref: TaskRef, request: Request, bundle: bytes, policy: Policy) -> b
     """Return the hash of what is asked for: under the same name it must be the same."""
     # Not the pickle's digest: it differs for equal tasks (design: tried.md 6). Nor the links:
     # they name the run.
-    asked = encode(msgspec.structs.replace(policy, links=()))
+    asked = encode(msgspec.structs.replace(policy, links=()) if policy.links else policy)
     parts = (ref.name.encode(), ref.identity, request.inputs_hash, bundle, asked)
     return hash_bytes(parts, size=_BODY_BYTES)
 
@@ -266,8 +266,9 @@ def code_of(
         ref = msgspec.structs.replace(ref, module=main_module() or "__main__")
     elif by_name and bundle is not None:
         _check_packed(place, ref)
-    code = Code(ref, bundle, None) if by_name else _pickled(ref, task, bundle)
-    return code._replace(plans=needed)
+    if by_name:
+        return Code(ref, bundle, None, needed)
+    return _pickled(ref, task, bundle)._replace(plans=needed)
 
 
 def _check_pickles(options: RunOptions, ref: TaskRef) -> None:
