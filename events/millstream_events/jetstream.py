@@ -252,7 +252,7 @@ class JetStreamLog:
         feed = _Feed(key)
         subject = stored_subject(self._ns, self._shard, "*" if key is None else key)
         end = self._wire.tap(subject, feed.take)
-        self._wire.on_reconnect(feed.distrust)
+        end_distrust = self._wire.on_reconnect(feed.distrust)
         seq = after_seq
         try:
             while True:
@@ -278,7 +278,7 @@ class JetStreamLog:
                     await feed.wait()
         finally:
             end()
-            self._wire.forget_reconnect(feed.distrust)
+            end_distrust()
 
 
 class _Feed:

@@ -119,9 +119,10 @@ class MemoryBus:
 
         return end
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        """Call `sink` after each re-established connection."""
+    def on_reconnect(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` after each re-established connection; see `Bus.on_reconnect`."""
         self._back_sinks.append(sink)
+        return lambda: self._back_sinks.remove(sink)
 
     def receive(self, sink: Sink, subject: str, payload: bytes) -> None:
         """Hand one message over, unless the connection is cut."""

@@ -35,6 +35,6 @@ class NatsBus:
         """Call `sink` for each message; see `Bus.subscribe`."""
         return self._wire.tap(subject, lambda message: sink(message.subject, message.payload))
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        """Call `sink` after each re-established connection."""
-        self._wire.on_reconnect(sink)
+    def on_reconnect(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` after each re-established connection; see `Bus.on_reconnect`."""
+        return self._wire.on_reconnect(sink)

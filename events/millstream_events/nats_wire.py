@@ -163,13 +163,14 @@ class NatsWire:
         for sink in self._closed_sinks:
             self._guarded(sink)
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        """Call `sink` after each connection but the first, once subscriptions are made again."""
-        self._back_sinks.append(sink)
+    def on_reconnect(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` after each connection but the first, once subscriptions are made again.
 
-    def forget_reconnect(self, sink: Callable[[], None]) -> None:
-        """Call `sink` no longer."""
-        self._back_sinks.remove(sink)
+        Returns:
+            The call that ends it.
+        """
+        self._back_sinks.append(sink)
+        return lambda: self._back_sinks.remove(sink)
 
     def on_closed(self, sink: Callable[[], None]) -> None:
         """Call `sink` once `close` is done; nothing else ends a wire for good."""

@@ -109,7 +109,7 @@ class JetStreamOutputs:
             news.set()
 
         end = self._wire.tap(self._subject(run, action), hear)
-        self._wire.on_reconnect(news.set)
+        end_news = self._wire.on_reconnect(news.set)
         reads = 1
         try:
             while True:
@@ -135,7 +135,7 @@ class JetStreamOutputs:
                 news.clear()
         finally:
             end()
-            self._wire.forget_reconnect(news.set)
+            end_news()
 
     def _subject(self, run: str, action: int | None) -> str:
         return output_subject(self._ns, "*", run, "*" if action is None else str(action))

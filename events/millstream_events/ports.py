@@ -156,8 +156,11 @@ class Bus(Protocol):
         """
         ...
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        """Call `sink` after each re-established connection: messages may have been lost."""
+    def on_reconnect(self, sink: Callable[[], None]) -> Callable[[], None]:
+        """Call `sink` after each re-established connection: messages may have been lost.
+
+        Returns the call that ends it.
+        """
         ...
 
     @property

@@ -168,8 +168,8 @@ class Agent:
         )
         address = subjects.agent_address(config.home_region, config.pool, config.agent)
         runs = subjects.command_subject(endpoint.namespace, endpoint.shard_name, "*", address)
-        self._bus.on_reconnect(self._reconnected)
         return [
+            self._bus.on_reconnect(self._reconnected),
             self._bus.subscribe(work, self._heard_orders),
             self._bus.subscribe(runs, self._heard_submission),
             self._bus.subscribe(lead, self._heard_leader),

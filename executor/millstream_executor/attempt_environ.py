@@ -16,7 +16,7 @@ _OF_ATTEMPT: Final[Mapping[str, Callable[[ActionContext], str]]] = {
     "FLYTE_ATTEMPT_NUMBER": lambda context: str(context.attempt - 1),
     "FLYTE_INTERNAL_EXECUTION_DOMAIN": lambda context: context.domain,
     "FLYTE_INTERNAL_EXECUTION_PROJECT": lambda context: context.project,
-    "RUN_NAME": lambda context: context.run,
+    "RUN_NAME": lambda context: context.name or context.run,
 }
 
 

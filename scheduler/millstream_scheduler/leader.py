@@ -151,8 +151,8 @@ class Leader:
         self._ends = [
             self._bus.subscribe(subjects.report_subject(ns, shard, "*", "*"), self._on_report),
             self._bus.subscribe(subjects.command_subject(ns, shard, ">"), self._on_command),
+            self._bus.on_reconnect(self._on_reconnect),
         ]
-        self._bus.on_reconnect(self._on_reconnect)
         self._announce()
         self._wake()
 
@@ -215,9 +215,8 @@ class Leader:
         self._wake()
 
     def _on_reconnect(self) -> None:
-        if not self.deposed.done():
-            self._reconnected = True
-            self._wake()
+        self._reconnected = True
+        self._wake()
 
     def _on_command(self, _: str, payload: bytes) -> None:
         batch = self._decode_command(payload)

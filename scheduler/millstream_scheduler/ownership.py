@@ -88,12 +88,15 @@ class Lease:
     async def keep(self) -> str:
         """Renew until that is refused or has failed for too long; return why it ended."""
         self._asked.set()  # Who asked before this was not heard.
-        end = self._bus.subscribe(self._question, lambda _subject, _payload: self._asked.set())
-        self._bus.on_reconnect(self._asked.set)
+        ends = [
+            self._bus.subscribe(self._question, lambda _subject, _payload: self._asked.set()),
+            self._bus.on_reconnect(self._asked.set),
+        ]
         try:
             return await self._renew()
         finally:
-            end()
+            for end in ends:
+                end()
 
     async def _renew(self) -> str:
         renewed_ns = self._clock.monotonic_ns()

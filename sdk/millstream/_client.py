@@ -95,8 +95,8 @@ class Client:
             bus.subscribe(
                 ack_subject(namespace, shard, f"{self.who}.{proc}", "*", "*"), self._gates.hear
             ),
+            bus.on_reconnect(self._reconnected),
         ]
-        bus.on_reconnect(self._reconnected)
 
     # -------------------------------------------------------------- what is asked
 

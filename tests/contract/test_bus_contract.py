@@ -132,6 +132,21 @@ async def test_while_the_server_is_away_messages_are_dropped_for_good(breakable,
     assert returns == [0]
 
 
+async def test_who_listens_no_longer_hears_of_no_return(breakable, within):
+    connection = await breakable.connect()
+    ended: list[int] = []
+    returns: list[int] = []
+    end = connection.bus.on_reconnect(lambda: ended.append(1))
+    connection.bus.on_reconnect(lambda: returns.append(1))
+    await settled(connection)
+    end()
+    breakable.cut()
+    await within(lambda: not connection.bus.connected)
+    breakable.restore()
+    await within(lambda: returns == [1])
+    assert ended == []
+
+
 async def test_subscriptions_survive_several_returns_and_are_never_doubled(breakable, within):
     connection, other = await breakable.connect(), await breakable.connect()
     heard: list[bytes] = []

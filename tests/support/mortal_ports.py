@@ -129,5 +129,5 @@ class MortalBus:
 
         return self.bus.subscribe(subject, hear)
 
-    def on_reconnect(self, sink: Callable[[], None]) -> None:
-        self.bus.on_reconnect(sink)
+    def on_reconnect(self, sink: Callable[[], None]) -> Callable[[], None]:
+        return self.bus.on_reconnect(sink)
