@@ -33,7 +33,7 @@ from millstream_scheduler.sources import Outcome, Source, reuses
 from millstream_scheduler.timers import Due, Timers, Waits
 from millstream_scheduler.walk import Walk
 
-#: Longest that an agent's word on a run is waited for which its client has sent there as well.
+#: Longest that one side's word on a run is waited for when it was sent to leader and agent.
 EXPECTED_MS: Final = 250
 _LIVE: Final = (State.DISPATCHED, State.RUNNING)
 #: Blobs of which is remembered whether they were there.
@@ -82,8 +82,10 @@ class Book:
         self.late = LateAnswers()
         #: Runs whose client has sent them to an agent as well, which has said nothing of them yet.
         self.expected: Waits[str] = Waits(EXPECTED_MS)
-        #: Runs that an agent spoke of before their client did, and was asked to repeat that.
+        #: Runs that an agent has spoken of and their client not yet; and those of which the client
+        #: has been refused, or has said nothing for so long.
         self.unheard_of: Waits[str] = Waits(EXPECTED_MS)
+        self.not_coming: Waits[None] = Waits(EXPECTED_MS)
         #: Depth of each action of each open run.
         self.depths: dict[str, list[int]] = {}
         #: Running, not waiting for children: by run, and by (run, parent).
@@ -143,6 +145,7 @@ class Book:
             self.late.kept.next_ms,
             self.expected.next_ms,
             self.unheard_of.next_ms,
+            self.not_coming.next_ms,
         )
         return min((due for due in dues if due is not None), default=None)
 

@@ -64,14 +64,20 @@ class Inputs(msgspec.Struct):
     adoption_over: bool = False
 
 
-def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
+def decide(book: Book, inputs: Inputs, opened: Turn | None = None) -> tuple[Turn, bool]:
     """Decide one tick.
+
+    Args:
+        book: The leader's memory.
+        inputs: What to decide upon.
+        opened: The last turn, if it was left open: this tick goes on with it.
 
     Returns:
         The turn with its events (folded already) and effects, and whether ready work was left
         over because the tick's bound was reached: then another tick is due at once.
     """
-    turn = Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
+    turn = opened or Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
+    turn.monotonic_ns = inputs.monotonic_ns
     if inputs.took_over:
         repair(turn)
     if inputs.reconnected:
@@ -100,6 +106,8 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     settle_artifacts(turn)
     settle(turn)
     left = place(turn)
+    # Most often the agent's word comes before anybody waits for this: one frame holds both.
+    turn.is_open = early != [] and opened is None and turn.silent
     return turn, left or bool(book.to_walk)
 
 

@@ -5,23 +5,43 @@ agent and to the leader in one message. The leader records the run, and waits fo
 word instead of dispatching it.
 """
 
-from millstream_events.early import RunBegun, RunDeclined
+from millstream_events.commands import ClientBatch, SubmitRun
+from millstream_events.early import RunBegun, RunDeclined, may_begin_early
 from millstream_events.phases import State
-from millstream_events.reports import BeginNothing, Forget
+from millstream_events.reports import BeginNothing, Forget, Repeat
 from millstream_events.state import RunState
 from millstream_scheduler.assign import adopt, count_spent
 from millstream_scheduler.caching import look_up
 from millstream_scheduler.turn import Turn
 
 
-def is_too_early(turn: Turn, agent: str, report: RunBegun) -> bool:
-    """Say whether an agent speaks of a run before its client does, for the first time.
+def submitted(turn: Turn, batch: ClientBatch, command: SubmitRun) -> None:
+    """Have a new run dispatched, or wait for the agent that may have begun it."""
+    agent = turn.book.unheard_of.take(command.run)
+    if agent is not None:
+        _ask_again(turn, agent)
+    if agent is not None or (batch.agent and may_begin_early(command)):
+        turn.book.expected.add(command.run, agent or batch.agent, turn.now_ms)
+    else:
+        look_up(turn, turn.state.runs[command.run], 0)
 
-    Both have heard of it in one message, so the agent has only to say it again.
+
+def refused(turn: Turn, command: SubmitRun) -> None:
+    """Have a run ended where it may have begun: there will be no such run."""
+    turn.book.not_coming.add(command.run, None, turn.now_ms)
+
+
+def is_too_early(turn: Turn, agent: str, report: RunBegun) -> bool:
+    """Say whether an agent speaks of a run before its client does.
+
+    Both have heard of it in one message, but a new leader hears the agent's repetition before the
+    client's as often as not. The agent's word is then taken when the client has spoken.
     """
-    if report.run in turn.state.runs or turn.book.unheard_of.take(report.run) is not None:
+    book = turn.book
+    if report.run in turn.state.runs or report.run in book.not_coming:
         return False
-    turn.book.unheard_of.add(report.run, agent, turn.now_ms)
+    if report.run not in book.unheard_of:
+        book.unheard_of.add(report.run, agent, turn.now_ms)
     return True
 
 
@@ -51,10 +71,21 @@ def declined(turn: Turn, agent: str, report: RunDeclined) -> None:
 
 
 def give_up_waiting(turn: Turn) -> None:
-    """Have the runs dispatched that their agents have said nothing of."""
-    turn.book.unheard_of.take_due(turn.now_ms)
+    """Go on with runs of which either side alone has said something for too long."""
+    book = turn.book
+    for run, agent in book.unheard_of.take_due(turn.now_ms).items():
+        book.not_coming.add(run, None, turn.now_ms)
+        _ask_again(turn, agent)
+    book.not_coming.take_due(turn.now_ms)
     for run in turn.book.expected.take_due(turn.now_ms):
         _go_on(turn, run)
+
+
+def _ask_again(turn: Turn, agent: str) -> None:
+    """Ask an agent for its reports from the first on that was not taken."""
+    seat = turn.book.seats.get(agent)
+    if seat is not None:
+        turn.order_now(agent, Repeat(seat.next_number))
 
 
 def _go_on(turn: Turn, run_id: str) -> None:

@@ -24,14 +24,14 @@ from millstream_events.commands import (
     SubmitRun,
     WatchRun,
 )
-from millstream_events.early import may_begin_early
 from millstream_events.ids import is_run_id
 from millstream_events.names import name_flaw
 from millstream_events.phases import State
 from millstream_events.queues import QUEUES_MAX, QueueSettings, queue_flaw, with_queue
 from millstream_events.reports import BeginNothing
 from millstream_events.state import RunState, name_key
-from millstream_scheduler.caching import in_force, look_up, resume
+from millstream_scheduler import early_runs
+from millstream_scheduler.caching import in_force, resume
 from millstream_scheduler.conditions import signal
 from millstream_scheduler.graphs import graph_flaw
 from millstream_scheduler.hear_deploys import DEPLOYS, hear_deploy
@@ -74,6 +74,8 @@ def hear_commands(
             _refuse(turn, batch.sender, command, "too-large", text)
         elif isinstance(command, SubmitRun):
             _submit(turn, batch, command, watched, overloaded=overloaded, sources=sources)
+            if batch.agent and command.run not in turn.state.runs:
+                early_runs.refused(turn, command)
         elif isinstance(command, (*DEPLOYS, *REGISTRATIONS)):
             refusal = (
                 hear_deploy(turn, command)
@@ -140,10 +142,7 @@ def _submit(
     answer = Accepted(command.command, run_id, run.rev)
     if run_id not in watched or not turn.book.late.keep(client, answer, turn.now_ms):
         turn.effects.clients_durable[client].append(answer)
-    if batch.agent and may_begin_early(command):
-        turn.book.expected.add(run_id, batch.agent, turn.now_ms)
-    else:
-        look_up(turn, run, 0)
+    early_runs.submitted(turn, batch, command)
 
 
 def _why_not(turn: Turn, command: SubmitRun) -> tuple[str, str, int] | None:

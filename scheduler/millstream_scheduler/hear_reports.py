@@ -63,46 +63,42 @@ def hear_reports(turn: Turn, pool: str, agent: str, batch: AgentBatch) -> None:
     number = batch.first
     if seat is not None and number > seat.next_number:
         turn.order_now(agent, Repeat(seat.next_number))
+    #: Number of a report that cannot be taken yet: it is repeated later, with those behind it.
+    stuck = 0
     for item in batch.items:
         if isinstance(item, Hello):
-            seat = _hello(turn, pool, agent, batch, item)
+            seat = _hello(turn, pool, agent, batch, item, stuck or number)
             continue
-        numbered = not isinstance(item, UNNUMBERED)
-        if seat is None:
-            # Outcomes of a former incarnation, ahead of the introduction: they count by
-            # their tokens, and must be folded before what it held is given up.
-            _REPORTS[type(item)](turn, agent, item)
-            number += numbered
-            continue
-        seat.heard_ns = turn.monotonic_ns
-        if not numbered:
+        if seat is not None:
+            seat.heard_ns = turn.monotonic_ns
+        if isinstance(item, UNNUMBERED):
             _REPORTS[type(item)](turn, agent, item)
             continue
-        if number == seat.next_number:
+        # Without a seat: outcomes of a former incarnation, ahead of the introduction. They count
+        # by their tokens, and must be folded before what it held is given up.
+        if not stuck and (seat is None or number == seat.next_number):
             if type(item) is RunBegun and early_runs.is_too_early(turn, agent, item):
-                turn.order_now(agent, Repeat(number))
+                stuck = number
             else:
                 _REPORTS[type(item)](turn, agent, item)
-                seat.next_number = number + 1
+                if seat is not None:
+                    seat.next_number = number + 1
         number += 1
     if seat is not None and number > batch.first:
         # Repeats are acknowledged again: the first acknowledgement may have been lost.
         turn.effects.acks[agent] = seat.next_number - 1
 
 
-def _hello(turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello) -> Seat:
+def _hello(
+    turn: Turn, pool: str, agent: str, batch: AgentBatch, hello: Hello, next_number: int
+) -> Seat:
     before = turn.book.seats.get(agent)
     folded = turn.state.agents.get(agent)
     same = before is not None and before.incarnation == batch.incarnation
     if before is not None and same and hello.generation < before.generation:
         return before  # Late: a newer introduction has been heard.
     seat = Seat(agent, batch.incarnation, hello, turn.monotonic_ns)
-    ahead = 0
-    for item in batch.items:
-        if isinstance(item, Hello):
-            break
-        ahead += not isinstance(item, UNNUMBERED)
-    seat.next_number = batch.first + ahead
+    seat.next_number = next_number
     if before is not None and same:
         seat.next_number = max(seat.next_number, before.next_number)
         seat.bundles = before.bundles

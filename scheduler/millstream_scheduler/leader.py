@@ -53,6 +53,8 @@ _INBOX_BATCHES_MAX: Final = 65_536
 #: so that it stays short and the lease is renewed between ticks.
 _BATCHES_MAX: Final = 16
 _COMMANDS_MAX: Final = 64
+#: Longest that a tick is kept open for the rest of it.
+_OPEN_MS: Final = 2
 _FULL_RETRY_MS: Final = 500
 #: Longest pause between two looks at silences.
 _REST_MS_MAX: Final = 1_100
@@ -100,6 +102,8 @@ class Leader:
         self._clock = clock
         self._endpoint, self._node = endpoint, node
         self._loop = asyncio.get_running_loop()
+        #: A tick of which the rest is about to come.
+        self._open_turn: Turn | None = None
         #: Resolved with the reason when this leader has stopped.
         self.deposed: asyncio.Future[str] = self._loop.create_future()
         self._speaker = Speaker(book, bus, endpoint)
@@ -135,8 +139,7 @@ class Leader:
         self._announcer: asyncio.TimerHandle | None = None
         self._next_look_ns = 0
         #: The first tick takes up what the former leader left half done.
-        self._took_over = True
-        self._reconnected = False
+        self._took_over, self._reconnected = True, False
         self._adoption_ends_ns = clock.monotonic_ns() + book.config.adopt_ms * 1_000_000
         self._ends: list[Callable[[], None]] = []
         self.events_written = 0
@@ -362,8 +365,10 @@ class Leader:
         del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
         self._notes = []
         self._took_over = self._reconnected = False
-        turn, more = decide(self._book, inputs)
-        self._carry_out(turn)
+        turn, more = decide(self._book, inputs, self._open_turn)
+        self._open_turn = turn if turn.is_open else None
+        if not turn.is_open:
+            self._carry_out(turn)
         if more or self._reports or self._commands:
             self._wake()
         self._set_timer(turn.now_ms, monotonic_ns)
@@ -407,6 +412,8 @@ class Leader:
         next_ms = self._book.next_ms()
         if next_ms is not None:
             wait_ms = min(wait_ms, max(0, next_ms - now_ms))
+        if self._open_turn is not None:
+            wait_ms = min(wait_ms, _OPEN_MS)
         if self._timer is not None:
             if self._timer_ms <= now_ms + wait_ms:
                 return  # It rings early enough, and a tick too many does no harm.
@@ -432,7 +439,8 @@ class Leader:
         next_ms, now_ms = self._book.next_ms(), self._hybrid_ns(monotonic_ns) // 1_000_000
         is_due = next_ms is not None and next_ms <= now_ms
         adoption_over = 0 < self._adoption_ends_ns <= monotonic_ns
-        if is_due or adoption_over or monotonic_ns >= self._next_look_ns:
+        is_due |= adoption_over or self._open_turn is not None
+        if is_due or monotonic_ns >= self._next_look_ns:
             self._wake()
         else:
             self._set_timer(now_ms, monotonic_ns)  # What it was set for has ended meanwhile.

@@ -39,7 +39,8 @@ _NOT_STARTED_MS: Final = 50
 
 def fire_timers(turn: Turn) -> None:
     """Fire what is due."""
-    if turn.book.expected.waiting or turn.book.unheard_of.waiting:
+    book = turn.book
+    if book.expected.waiting or book.unheard_of.waiting or book.not_coming.waiting:
         give_up_waiting(turn)
     if turn.book.late.kept.waiting:
         for client, answer in turn.book.late.kept.take_due(turn.now_ms).values():

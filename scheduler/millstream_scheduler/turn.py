@@ -39,6 +39,21 @@ class Turn:
         #: Every event of the tick, in order.
         self.recorded: list[m.Event] = []
         self.effects = Effects()
+        #: Nothing follows from it yet, and the rest of it is about to come: it need not end now.
+        self.is_open = False
+
+    @property
+    def silent(self) -> bool:
+        """Whether nobody is to be told anything, now or when the turn is durable."""
+        effects = self.effects
+        return not (
+            effects.agents_now
+            or effects.agents_durable
+            or effects.clients_now
+            or effects.clients_durable
+            or effects.acks
+            or effects.blobs
+        )
 
     def record(self, run: RunState, event: m.Event) -> bool:
         """Record `event` and fold it; say whether it took effect."""

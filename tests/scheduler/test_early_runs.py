@@ -22,6 +22,7 @@ from millstream_events.queues import QueueSettings
 from millstream_events.reports import (
     APP_SETTING,
     BeginNothing,
+    Credit,
     Forget,
     Held,
     Hello,
@@ -124,32 +125,61 @@ def test_word_and_run_may_come_in_one_tick() -> None:
     assert shard.run.phase == "SUCCEEDED"
 
 
-def test_an_agent_whose_word_comes_before_the_run_is_asked_to_say_it_again() -> None:
+def test_an_agents_word_that_comes_before_the_run_is_taken_when_that_is_there() -> None:
     shard = joined()
     number = shard.number
     effects = shard.tick(BEGUN, done())
+    assert not effects.agents_now["a"]
+    assert shard.book.seats["a"].next_number == number
+    # The client repeats what it has asked for, to the leader alone.
+    effects = shard.tick(commands=[PLAIN, WatchRun(b"w" * 16, RUN)])
     assert effects.agents_now["a"] == [Repeat(number)]
-    shard.tick(commands=[PLAIN], host=HOST)
-    shard.tick(BEGUN, done(), first=number)
+    assert not forgotten(shard.tick(BEGUN, done(), first=number))
     assert shard.run.phase == "SUCCEEDED"
 
 
-def test_what_began_of_a_run_that_nobody_asks_for_is_ended() -> None:
+def test_what_an_agent_reports_behind_that_waits_with_it_and_its_heartbeat_does_not() -> None:
+    shard = joined()
+    number = shard.number
+    shard.tick(BEGUN, Credit(1, 99), numbered=1)
+    assert shard.book.seats["a"].granted == 99
+    shard.tick(done())
+    assert shard.book.seats["a"].next_number == number
+
+
+def test_what_began_of_a_run_that_nobody_asks_for_is_ended_after_a_while() -> None:
     shard = joined()
     number = shard.number
     shard.tick(BEGUN)
-    effects = shard.tick(BEGUN, first=number)
-    assert forgotten(effects)
+    shard.now_ms += EXPECTED_MS
+    assert shard.tick().agents_now["a"] == [Repeat(number)]
+    assert forgotten(shard.tick(BEGUN, first=number))
     assert shard.book.seats["a"].next_number == number + 1
-    assert not shard.book.unheard_of.waiting
-
-
-def test_what_is_remembered_of_runs_that_nobody_asks_for_is_forgotten_after_a_while() -> None:
-    shard = joined()
-    shard.tick(BEGUN)
     shard.now_ms += EXPECTED_MS
     shard.tick()
     assert not shard.book.unheard_of.waiting
+    assert not shard.book.not_coming.waiting
+
+
+def test_what_began_of_a_run_that_is_refused_is_ended_at_once() -> None:
+    shard = joined()
+    draining = QueueSettings(draining=True)
+    shard.book.queues.settings = {"": draining}
+    shard.tick(commands=[PLAIN], host=HOST)
+    assert RUN not in shard.book.state.runs
+    assert forgotten(shard.tick(BEGUN))
+
+
+def test_a_new_leader_that_hears_of_a_run_from_its_agent_first_runs_it_once() -> None:
+    shard = joined()
+    shard.take_over()
+    number = shard.number
+    shard.tick(BEGUN, done(), Hello(2, "default", "lo", "", (), 8, 8), numbered=2)
+    assert shard.book.seats["a"].next_number == number
+    effects = shard.tick(commands=[PLAIN])
+    assert effects.agents_now["a"] == [Repeat(number)]
+    shard.tick(BEGUN, done(), first=number)
+    assert shard.run.phase == "SUCCEEDED"
 
 
 def test_a_run_that_is_aborted_meanwhile_is_ended_where_it_began() -> None:

@@ -46,6 +46,7 @@ from millstream_scheduler.book import Book, rebuild
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.decide import Inputs, decide
 from millstream_scheduler.queues import queue_name
+from millstream_scheduler.turn import Turn
 
 SHARD = "lo00"
 
@@ -121,6 +122,7 @@ class World(Hearing, Recoveries):
             self.store(frame)
         self.pending.clear()
         self.gated.clear()
+        self.open_turn: Turn | None = None
         self.blobs.crash()
         secret = bytes([self.leaders % 256]) * 32
         self.book = rebuild(state, self.config, secret, self.sources_of_open_runs(state))
@@ -160,8 +162,12 @@ class World(Hearing, Recoveries):
                 took_over=self.fresh,
                 adoption_over=adoption_over,
             ),
+            self.open_turn,
         )
         self.fresh = False
+        self.open_turn = turn if turn.is_open and self.rng.random() < 0.8 else None
+        if self.open_turn is not None:
+            return
         self.check_queues()
         self.blobs.ask(turn.effects.blobs)
         self.pending.extend(turn.frames())
