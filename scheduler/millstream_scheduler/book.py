@@ -86,7 +86,7 @@ class Book:
         #: Attempts that repeat a call until there is room for it, and the run of each.
         self.calling: dict[bytes, str] = {}
         #: Ready actions set aside because their run or their parent is at its limit.
-        self.aside: dict[str | tuple[str, int], list[Ready]] = {}
+        self.aside: dict[str | tuple[str, int], deque[Ready]] = {}
         #: Agents with live attempts that have not introduced themselves to this leader.
         self.unclaimed: set[str] = set()
         #: Held actions that wait for another to compute their cache key, in order of arrival.
@@ -227,13 +227,14 @@ class Book:
 
     def wake(self, run: RunState, ordinal: int) -> None:
         """Let what was set aside try again: one that waits for the run, one for the parent."""
-        self._wake(run, run.id)
-        self._wake(run, (run.id, run.actions[ordinal].parent))
+        if self.aside:
+            self._wake(run, run.id)
+            self._wake(run, (run.id, run.actions[ordinal].parent))
 
     def _wake(self, run: RunState, key: str | tuple[str, int]) -> None:
         waiting = self.aside.get(key)
         if waiting:
-            self.enqueue(run, waiting.pop(0))
+            self.enqueue(run, waiting.popleft())
             if not waiting:
                 del self.aside[key]
 
