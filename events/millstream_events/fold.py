@@ -20,6 +20,7 @@ F13 A new leader changes nothing about attempts that are out; agents introduce t
 """
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any, Final
 
 from millstream_events import model as m
@@ -31,6 +32,7 @@ from millstream_events.fold_deployed import DEPLOYED_RULES, note_firing
 from millstream_events.ids import ROOT_ID, chain_hash
 from millstream_events.phases import TERMINAL_PHASES, State
 from millstream_events.ports import LogEntry
+from millstream_events.sharing import shared_codec, shared_policy, shared_task
 from millstream_events.state import ActionState, AgentRecord, RunState, ShardState, name_key
 from millstream_events.subjects import SHARD_KEY
 from millstream_events.values import Items, TaskRef
@@ -254,7 +256,8 @@ def _run_annotated(place: Place, event: m.RunAnnotated) -> bool:
     known = not run.finished and 0 <= event.action < len(run.actions)
     if not known or len(event.entries) != 1:
         return False
-    run.actions[event.action].kept[event.entries[0][0]] = event.value
+    action = run.actions[event.action]
+    action.kept = {**action.kept, event.entries[0][0]: event.value}
     return True
 
 
@@ -278,7 +281,10 @@ def _add_action(run: RunState, ordinal: int, action: ActionState) -> bool:
         return False
     run.actions.append(action)
     run.ordinals[action.id] = ordinal
-    parent.children.append(ordinal)
+    if parent.children:
+        parent.children.append(ordinal)
+    else:
+        parent.children = [ordinal]
     if not action.terminal:
         run.open_actions += 1
         parent.open_children += 1
@@ -295,13 +301,13 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
         ActionState(
             event.id,
             event.parent,
-            event.kind,
-            event.task,
-            event.inputs,
+            intern(event.kind),
+            shared_task(event.task),
+            shared_codec(event.inputs),
             inputs_hash=event.inputs_hash,
-            group=event.group,
+            group=intern(event.group),
             k=event.k,
-            policy=event.policy,
+            policy=shared_policy(event.policy),
             cache_key=event.cache_key,
             cache_mode=event.cache_mode,
             requested_ns=place.ts_ns,

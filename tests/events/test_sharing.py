@@ -1,0 +1,66 @@
+"""What equal actions share, and that sharing changes nothing."""
+
+from log_builder import RUN, LogBuilder
+
+from millstream_events import model as m
+from millstream_events.fold import fold_entry
+from millstream_events.state import ActionState, ShardState
+from millstream_events.values import Inline, Policy, TaskRef, Value
+
+POLICY = Policy(retries=3)
+
+
+def folded(*events: m.Event) -> list[ActionState]:
+    """Return the actions of a run whose root is with an agent, after `events`."""
+    log = LogBuilder().runs(
+        [m.RunCreated(0, run=RUN, task=TaskRef("e.root"))],
+        [m.AttemptDispatched(0, 1, pool="p", agent="a", token=b"r")],
+        list(events),
+    )
+    shard = ShardState("lo00")
+    for entry in log.entries:
+        fold_entry(shard, entry)
+    return shard.runs[RUN].actions
+
+
+def child(number: int, parent: int = 0) -> m.ActionRequested:
+    return m.ActionRequested(
+        number,
+        id=bytes([number]),
+        parent=parent,
+        kind="task",
+        task=TaskRef("e.f", "module", "f", b"identity"),
+        inputs=Inline("msgpack", bytes([number])),
+        policy=POLICY,
+        group="group",
+    )
+
+
+def test_actions_of_one_task_name_it_by_one_object_though_each_was_decoded_by_itself() -> None:
+    _, one, other = folded(child(1), child(2))
+    assert one.task is other.task
+    assert one.policy is other.policy
+    assert one.kind is other.kind
+    assert one.group is other.group
+    assert codec_of(one.inputs) is codec_of(other.inputs)
+    assert one.inputs != other.inputs
+
+
+def test_what_one_action_gets_no_other_action_has() -> None:
+    root, one, other, below = folded(
+        child(1),
+        child(2),
+        child(3, parent=1),
+        m.RunAnnotated(1, entries=(("note", ""),), value=Inline("x", b"kept")),
+        m.AttemptDispatched(1, 1, pool="p", agent="a", token=b"t"),
+        m.AttemptReturned(1, 1, token=b"t", why="full"),
+    )
+    assert (root.children, one.children) == ([1, 2], [3])
+    assert (len(one.history), list(one.kept)) == (1, ["note"])
+    for untouched in (other, below):
+        assert (untouched.children, untouched.history, untouched.kept) == ([], [], {})
+
+
+def codec_of(value: Value | None) -> str:
+    assert value is not None
+    return value.codec
