@@ -185,6 +185,11 @@ class Leader:
         self._wake()
 
     @property
+    def kept(self) -> int:
+        """How many runs, and actions of open ones, the state holds."""
+        return len(self._state.runs) + sum(map(len, self._book.depths.values()))
+
+    @property
     def quiet(self) -> bool:
         """Whether nothing is unacknowledged."""
         return self._appender.quiet
