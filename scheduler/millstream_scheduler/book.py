@@ -47,6 +47,18 @@ class ClassKey(NamedTuple):
     new_runs: bool = False
 
 
+class Ending(NamedTuple):
+    """Actions that are being aborted, too many for one step; see `outcomes.end_waiting`."""
+
+    run: str
+    #: They only wait in a queue. The last one is the next.
+    ordinals: list[int]
+    why: str
+    who: str
+    reason: str
+    source: bytes
+
+
 class ReadyClass:
     """Ready actions of one queue that any of the same agents may run."""
 
@@ -87,6 +99,8 @@ class Book:
         self.calling: dict[bytes, str] = {}
         #: Ready actions set aside because their run or their parent is at its limit.
         self.aside: dict[str | tuple[str, int], deque[Ready]] = {}
+        #: What the tick under way has still to abort. While there is some, it is not over.
+        self.endings: deque[Ending] = deque()
         #: Agents with live attempts that have not introduced themselves to this leader.
         self.unclaimed: set[str] = set()
         #: Held actions that wait for another to compute their cache key, in order of arrival.
@@ -306,6 +320,9 @@ class Book:
     def close_run(self, run: RunState) -> None:
         """Let go of what was kept for a run that is over."""
         self.queues.forget_run(run)
+        if run.aborted:
+            for group in self.classes.values():
+                group.queue.drop(run.project, run.id)
         self.apps.pop(run.id, None)
         self.depths.pop(run.id, None)
         self.busy_runs.pop(run.id, None)

@@ -18,6 +18,7 @@ from millstream_scheduler.caching import hear_blobs, wake
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
+from millstream_scheduler.outcomes import end_waiting
 from millstream_scheduler.publishing import settle_artifacts
 from millstream_scheduler.repair import repair
 from millstream_scheduler.sources import Reading, Source
@@ -67,8 +68,8 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     """Decide one tick.
 
     Returns:
-        The turn with its events (folded already) and effects, and whether ready work was left
-        over because the tick's bound was reached: then another tick is due at once.
+        The turn with its events (folded already) and effects, and whether something was left
+        over because a bound was reached: then another tick is due at once, or `go_on`.
     """
     turn = Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
     if inputs.took_over:
@@ -93,13 +94,33 @@ def decide(book: Book, inputs: Inputs) -> tuple[Turn, bool]:
     if inputs.adoption_over:
         give_up_unclaimed(turn)
     fire_timers(turn)
-    if inputs.look_round:
+    if inputs.look_round and not book.endings:
         check_silence(turn)
         hold_unmatched(turn)
     settle_artifacts(turn)
     settle(turn)
+    return turn, _finish(turn)
+
+
+def go_on(book: Book, *, monotonic_ns: int) -> tuple[Turn, bool]:
+    """Decide a further step of a tick that is not over, as `decide` does; `Book.endings` says so.
+
+    Its events have the time of the tick's first ones, and nothing that has come in meanwhile is
+    heard before it is over: to the log, and to whoever decides, it is one tick.
+    """
+    turn = Turn(book, now_ns=book.state.ts_ns, monotonic_ns=monotonic_ns)
+    return turn, _finish(turn)
+
+
+def _finish(turn: Turn) -> bool:
+    """End the tick if it can be ended now; say whether more is left to be done."""
+    book = turn.book
+    end_waiting(turn)
+    settle(turn)
+    if book.endings:
+        return True
     left = place(turn)
-    return turn, left or bool(book.to_walk)
+    return left or bool(book.to_walk)
 
 
 def settle(turn: Turn) -> None:

@@ -69,6 +69,9 @@ class _Line:
         #: The extent that was pushed last, while it is in the heap.
         self._newest: _Extent | None = None
 
+    def __len__(self) -> int:
+        return sum(extent.end - extent.first for extent in self._heap)
+
     def __bool__(self) -> bool:
         return bool(self._heap)
 
@@ -116,6 +119,9 @@ class _Ring:
         self._order: deque[str] = deque()
         self.members: dict[str, _Ring | _Line] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self.members.values()))
+
     def __bool__(self) -> bool:
         return bool(self.members)
 
@@ -137,6 +143,14 @@ class _Ring:
             self._order.popleft()
             del self.members[key]
         return ready
+
+    def drop(self, key: str) -> int:
+        """Take a key out of the turn, and return how many actions waited under it."""
+        member = self.members.pop(key, None)
+        if member is None:
+            return 0
+        self._order.remove(key)
+        return len(member)
 
 
 class QueueTurns:
@@ -188,6 +202,14 @@ class FairQueue:
         """Remove and return the next one. The queue must not be empty."""
         self._count -= 1
         return self._ring.pop()
+
+    def drop(self, project: str, run: str) -> None:
+        """Remove all that waits of a run."""
+        members = self._ring.members.get(project)
+        if isinstance(members, _Ring):
+            self._count -= members.drop(run)
+            if not members:
+                self._ring.drop(project)
 
     def peek(self, entries_max: int) -> list[Ready]:
         """Return up to `entries_max` entries in no particular order; nothing is removed."""

@@ -38,7 +38,7 @@ from millstream_events.state import RunState, collapse
 from millstream_scheduler.appender import Appender
 from millstream_scheduler.blob_look import BlobLook
 from millstream_scheduler.book import Book
-from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide
+from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide, go_on
 from millstream_scheduler.effects import Effects
 from millstream_scheduler.source_reader import SourceReader
 from millstream_scheduler.sources import Reading, reuses
@@ -49,9 +49,10 @@ log = get_logger("scheduler")
 
 #: Batches that wait for a tick; further ones are dropped, and their senders repeat them.
 _INBOX_BATCHES_MAX: Final = 65_536
-#: One tick takes at most so many batches of reports, and of at most so many commands each,
-#: so that it stays short and the lease is renewed between ticks.
+#: One tick takes at most so many batches of reports, none behind so many reports, and at most so
+#: many batches of so many commands, so that it stays short and the lease is renewed between ticks.
 _BATCHES_MAX: Final = 16
+_REPORTS_MAX: Final = 4_096
 _COMMANDS_MAX: Final = 64
 _FULL_RETRY_MS: Final = 500
 #: Longest pause between two looks at silences.
@@ -341,10 +342,22 @@ class Leader:
             self._depose(f"a tick failed: {exc!r}")
 
     def _decide(self) -> None:
-        config = self._book.config
         monotonic_ns = self._clock.monotonic_ns()
+        if self._book.endings:
+            turn, more = go_on(self._book, monotonic_ns=monotonic_ns)
+        else:
+            turn, more = decide(self._book, self._heard(monotonic_ns))
+        self._carry_out(turn)
+        if more or self._reports or self._commands:
+            self._wake()
+        self._set_timer(turn.now_ms, monotonic_ns)
+
+    def _heard(self, monotonic_ns: int) -> Inputs:
+        """Return what the next tick decides upon."""
         now_ns = self._hybrid_ns(monotonic_ns)
-        look_round = monotonic_ns >= self._next_look_ns
+        reports = self._take_reports()
+        # Who has said something that waits here is not silent.
+        look_round = monotonic_ns >= self._next_look_ns and not self._reports
         if look_round:
             self._next_look_ns = monotonic_ns + LOOK_ROUND_MS * 1_000_000
         adoption_over = 0 < self._adoption_ends_ns <= monotonic_ns
@@ -353,26 +366,33 @@ class Leader:
         inputs = Inputs(
             now_ns,
             monotonic_ns,
-            self._reports[:_BATCHES_MAX],
+            reports,
             self._commands[:_BATCHES_MAX],
             self._take_sources(self._commands[:_BATCHES_MAX]) if self._sources else {},
             self._notes,
             self._blobs.take(),
-            overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
+            overloaded=self._appender.pending_bytes > self._book.config.bytes_in_flight_max,
             node=self._node,
             look_round=look_round,
             took_over=self._took_over,
             reconnected=self._reconnected,
             adoption_over=adoption_over,
         )
-        del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
+        del self._commands[:_BATCHES_MAX]
         self._notes = []
         self._took_over = self._reconnected = False
-        turn, more = decide(self._book, inputs)
-        self._carry_out(turn)
-        if more or self._reports or self._commands:
-            self._wake()
-        self._set_timer(turn.now_ms, monotonic_ns)
+        return inputs
+
+    def _take_reports(self) -> list[tuple[str, str, AgentBatch]]:
+        taken = items = 0
+        for _, _, batch in self._reports[:_BATCHES_MAX]:
+            taken += 1
+            items += len(batch.items)
+            if items >= _REPORTS_MAX:
+                break
+        reports = self._reports[:taken]
+        del self._reports[:taken]
+        return reports
 
     def _hybrid_ns(self, monotonic_ns: int) -> int:
         """Return Unix time that passes steadily even when the clock is set back."""
