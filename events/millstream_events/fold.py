@@ -24,15 +24,15 @@ from sys import intern
 from typing import Any, Final
 
 from millstream_events import model as m
+from millstream_events import sharing
 from millstream_events.codec import OpaqueFrame, decode_frame
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold_actions import Place, apply_to_action, count_terminal
 from millstream_events.fold_artifacts import ARTIFACT_RULES
 from millstream_events.fold_deployed import DEPLOYED_RULES, note_firing
 from millstream_events.ids import ROOT_ID, chain_hash
-from millstream_events.phases import TERMINAL_PHASES, State
+from millstream_events.phases import TERMINAL_PHASES, Phase, State
 from millstream_events.ports import LogEntry
-from millstream_events.sharing import shared_codec, shared_policy, shared_task
 from millstream_events.state import ActionState, AgentRecord, RunState, ShardState, name_key
 from millstream_events.subjects import SHARD_KEY
 from millstream_events.values import Items, TaskRef
@@ -166,25 +166,21 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     run = place.run
     if run.actions or run.finished:
         return False
-    run.project, run.domain, run.name, run.who = (
-        event.project,
-        event.domain,
-        event.name,
-        event.who,
-    )
-    run.bundle, run.body = event.bundle, event.body
-    run.labels, run.context = event.labels, event.context
-    run.settings = event.settings
+    run.project, run.domain = intern(event.project), intern(event.domain)
+    run.name, run.who = event.name, intern(event.who)
+    run.bundle, run.body = sharing.one_digest(event.bundle), event.body
+    run.labels, run.context = sharing.one_mapping(event.labels), sharing.one_mapping(event.context)
+    run.settings = sharing.one_mapping(event.settings)
     run.parent_run, run.origin = event.parent_run, event.origin
     run.deadline_ms = event.deadline_ms
     run.created_ns = place.ts_ns
     root = ActionState(
         ROOT_ID,
         0,
-        event.kind or "task",
-        event.task,
-        event.inputs,
-        policy=event.policy,
+        intern(event.kind) or "task",
+        sharing.one_task(event.task),
+        sharing.with_one_codec(event.inputs),
+        policy=sharing.one_policy(event.policy),
         cache_key=event.cache_key,
         cache_mode=event.cache_mode,
         requested_ns=place.ts_ns,
@@ -241,8 +237,8 @@ def _run_finished(place: Place, event: m.RunFinished) -> bool:
         return False
     if event.phase not in TERMINAL_PHASES:
         return False
-    run.phase = event.phase
-    run.output, run.error = event.output, event.error
+    run.phase = Phase(event.phase)
+    run.output, run.error = sharing.with_one_codec(event.output), event.error
     run.ended_ns = place.ts_ns
     return True
 
@@ -302,12 +298,12 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
             event.id,
             event.parent,
             intern(event.kind),
-            shared_task(event.task),
-            shared_codec(event.inputs),
+            sharing.one_task(event.task),
+            sharing.with_one_codec(event.inputs),
             inputs_hash=event.inputs_hash,
             group=intern(event.group),
             k=event.k,
-            policy=shared_policy(event.policy),
+            policy=sharing.one_policy(event.policy),
             cache_key=event.cache_key,
             cache_mode=event.cache_mode,
             requested_ns=place.ts_ns,

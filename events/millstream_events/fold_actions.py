@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 from millstream_events import model as m
 from millstream_events.fold_artifacts import note_produced
 from millstream_events.phases import ACCEPTS, FINISHED_STATE, SUCCESS_PHASES, State
-from millstream_events.sharing import shared_codec
+from millstream_events.sharing import with_one_codec
 from millstream_events.state import (
     ActionState,
     AttemptRecord,
@@ -187,7 +187,7 @@ def _started(place: Place, action: ActionState, event: m.AttemptStarted) -> bool
 
 
 def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> bool:
-    action.output, action.usage = shared_codec(event.output), event.usage
+    action.output, action.usage = with_one_codec(event.output), event.usage
     action.worker, action.started_ns = intern(event.worker), event.started_ns
     _count_items(action, event.items)
     _end(place, action, State.SUCCEEDED)

@@ -10,22 +10,34 @@ from typing import Final
 
 from millstream_events.values import Inline, Policy, TaskRef, Value
 
-#: Tasks and policies that are remembered, of each; one that was forgotten takes memory again.
+#: Values of each kind that are remembered; one that was forgotten takes memory again.
 _REMEMBERED_MAX: Final = 1_024
 
 
 @lru_cache(maxsize=_REMEMBERED_MAX)
-def shared_task(task: TaskRef) -> TaskRef:
+def one_task(task: TaskRef) -> TaskRef:
     """Return the first task reference that said what `task` says."""
     return task
 
 
 @lru_cache(maxsize=_REMEMBERED_MAX)
-def shared_policy(policy: Policy | None) -> Policy | None:
+def one_policy(policy: Policy | None) -> Policy | None:
     """Return the first policy that said what `policy` says."""
     return policy
 
 
-def shared_codec(value: Value | None) -> Value | None:
-    """Return `value` with the name of its codec shared."""
+@lru_cache(maxsize=_REMEMBERED_MAX)
+def one_digest(digest: bytes) -> bytes:
+    """Return the first digest of this content; for those that many runs have."""
+    return digest
+
+
+@lru_cache(maxsize=_REMEMBERED_MAX)
+def one_mapping(pairs: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Return the first mapping that said what `pairs` says, in their order."""
+    return pairs
+
+
+def with_one_codec(value: Value | None) -> Value | None:
+    """Return `value` with the one name of its codec."""
     return Inline(intern(value.codec), value.content) if type(value) is Inline else value

@@ -167,7 +167,7 @@ class ActionState(msgspec.Struct, array_like=True, gc=False):
         return PHASE_OF[State(self.state)]
 
 
-class RunState(msgspec.Struct, array_like=True):
+class RunState(msgspec.Struct, array_like=True, gc=False):
     """One run."""
 
     id: str
@@ -393,11 +393,15 @@ def state_hash(shard: ShardState) -> bytes:
     return total.to_bytes(16)
 
 
+# What all runs share that have let go of their actions: a run that is over gets no more of them.
+_NO_ACTIONS: Final[list[ActionState]] = []
+_NO_ORDINALS: Final[dict[bytes, int]] = {}
+
+
 def collapse(run: RunState) -> None:
     """Let go of a finished run's actions; the log still has them. `run_hash` stays the same."""
     assert run.finished, run.id
-    run.actions = []
-    run.ordinals = {}
+    run.actions, run.ordinals = _NO_ACTIONS, _NO_ORDINALS
 
 
 def scoped_key(key: bytes, project: str, domain: str) -> bytes:

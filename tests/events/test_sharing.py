@@ -1,6 +1,8 @@
 """What equal actions share, and that sharing changes nothing."""
 
-from log_builder import RUN, LogBuilder
+from typing import Any
+
+from log_builder import OTHER, RUN, LogBuilder
 
 from millstream_events import model as m
 from millstream_events.fold import fold_entry
@@ -8,6 +10,13 @@ from millstream_events.state import ActionState, ShardState
 from millstream_events.values import Inline, Policy, TaskRef, Value
 
 POLICY = Policy(retries=3)
+PLACE: dict[str, Any] = {
+    "project": "p",
+    "domain": "d",
+    "who": "w",
+    "bundle": b"digest",
+    "context": (("key", "value"),),
+}
 
 
 def folded(*events: m.Event) -> list[ActionState]:
@@ -44,6 +53,19 @@ def test_actions_of_one_task_name_it_by_one_object_though_each_was_decoded_by_it
     assert one.group is other.group
     assert codec_of(one.inputs) is codec_of(other.inputs)
     assert one.inputs != other.inputs
+
+
+def test_runs_of_one_place_name_it_by_one_object() -> None:
+    log = LogBuilder()
+    for key in (RUN, OTHER):
+        log.runs([m.RunCreated(0, run=key, task=TaskRef("e.f"), **PLACE)], key=key)
+    shard = ShardState("lo00")
+    for entry in log.entries:
+        fold_entry(shard, entry)
+    one, other = shard.runs.values()
+    for name in ("project", "domain", "who", "bundle", "context"):
+        assert getattr(one, name) is getattr(other, name), name
+    assert one.actions[0].task is other.actions[0].task
 
 
 def test_what_one_action_gets_no_other_action_has() -> None:
