@@ -23,6 +23,7 @@ from millstream_events.connect import connect
 from millstream_events.ids import chain_hash
 from millstream_events.logs import configure_logging, get_logger
 from millstream_events.ports import EventLog
+from millstream_events.sharing import share_decoded
 from millstream_events.state import RunState, ShardState, state_hash
 from millstream_events.subjects import SHARD_KEY
 from millstream_scheduler.config import SchedulerConfig
@@ -116,6 +117,7 @@ async def _read(path: Path) -> ShardState | None:
                 run = _run_decoder.decode(image)
                 # Not covered by the hash, because it follows from what is.
                 run.ordinals = {action.id: n for n, action in enumerate(run.actions)}
+                share_decoded(run)
                 state.runs[run.id] = run
     if state.seq != row[1] or state_hash(state) != row[2]:
         log.warning("snapshot_hash_mismatch", path=str(path))

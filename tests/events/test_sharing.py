@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import msgspec
 from log_builder import OTHER, RUN, LogBuilder
 
 from millstream_events import model as m
+from millstream_events.codec import encode
 from millstream_events.fold import fold_entry
-from millstream_events.state import ActionState, ShardState
+from millstream_events.sharing import share_decoded
+from millstream_events.state import ActionState, RunState, ShardState
 from millstream_events.values import Inline, Policy, TaskRef, Value
 
 POLICY = Policy(retries=3)
@@ -81,6 +84,21 @@ def test_what_one_action_gets_no_other_action_has() -> None:
     assert (len(one.history), list(one.kept)) == (1, ["note"])
     for untouched in (other, below):
         assert (untouched.children, untouched.history, untouched.kept) == ([], [], {})
+
+
+def test_a_decoded_run_shares_what_a_folded_one_does_and_says_the_same() -> None:
+    actions = folded(child(1), child(2), child(3, parent=1))
+    run = RunState(RUN, project="p", context=(("key", "value"),), actions=actions)
+    images = encode(run)
+    one, other = (msgspec.msgpack.decode(images, type=RunState) for _ in range(2))
+    assert one.actions[1].task is not other.actions[1].task
+    for decoded in (one, other):
+        share_decoded(decoded)
+        assert encode(decoded) == images
+    assert one.context is other.context
+    assert one.actions[1].task is other.actions[2].task is actions[1].task
+    assert one.actions[2].children is actions[3].children
+    assert one.actions[1].children == [3]
 
 
 def codec_of(value: Value | None) -> str:
