@@ -1,5 +1,6 @@
 """What a cluster costs beside the work: start, memory, CPU, replay, a new leader."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -127,14 +129,23 @@ def replay() -> Figures:
         len(decode_frame(entry.payload, key=entry.key, seq=entry.seq).events) for entry in entries
     )
     state = ShardState("lo00")
-    thresholds = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 1000)  # As the scheduler's process has them.
-    began = time.perf_counter()
-    for entry in entries:
-        fold_entry(state, entry)
-    span = time.perf_counter() - began
-    gc.set_threshold(*thresholds)
+    with rare_collections():
+        began = time.perf_counter()
+        for entry in entries:
+            fold_entry(state, entry)
+        span = time.perf_counter() - began
     return {"replay": (events / span, "events/s", events)}
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Have garbage collected as rarely as in the scheduler's process: millions of objects live."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def takeover() -> Figures:

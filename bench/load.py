@@ -28,9 +28,7 @@ def fan(size: int) -> Callable[[], Figures]:
 
     def once() -> Figures:
         spent = Spent()
-        leading = leader()
-        before = leading.memory_info().rss
-        with Peak(leading) as peak:
+        with Peak(leader()) as peak:
             began = time.perf_counter()
             millstream.run(flow.spread, size).result()
             span = time.perf_counter() - began
@@ -39,7 +37,7 @@ def fan(size: int) -> Callable[[], Figures]:
             f"fan{size}": (size / span, "tasks/s", size),
             f"fan{size}_cpu": (sum(each_us.values()), "us/action", size),
             f"fan{size}_leader_cpu": (each_us["scheduler"], "us/action", size),
-            f"fan{size}_leader_rss": ((peak.rss_bytes - before) / size, "B/action", size),
+            **peak.grown(f"fan{size}_leader_rss", size),
         }
 
     return once

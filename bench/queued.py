@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import cache
 from typing import Final
 
 import millstream
@@ -28,36 +29,35 @@ def queued(count: int) -> Callable[[], Figures]:
     def once() -> Figures:
         _limit_queue()
         leading = leader()
-        before = leading.memory_info().rss
         spent = Spent()
-        began = time.perf_counter()
-        run, requested = _start(count)
-        _await_requests(run.id, requested)
-        accepted = time.perf_counter() - began
+        with Peak(leading) as queueing:
+            began = time.perf_counter()
+            run, requested = _start(count)
+            _await_requests(run.id, requested)
+            accepted = time.perf_counter() - began
         each_us = spent.each_us(count)
-        grown = leading.memory_info().rss - before
         beside = _beside()
         began = time.perf_counter()
-        with Peak(leading) as peak:
+        with Peak(leading) as ending:
             run.abort("measured")
             run.wait(quiet=True)
         return {
-            f"queue{count}_leader_rss": (grown / count, "B/action", count),
+            **queueing.grown(f"queue{count}_leader_rss", count),
             f"queue{count}_leader_cpu": (each_us["scheduler"], "us/action", count),
             f"queue{count}_cpu": (sum(each_us.values()), "us/action", count),
             f"queue{count}_accepted": (count / accepted, "tasks/s", count),
             f"queue{count}_lat_p50": (percentile(beside, 0.5), "ms", BESIDE_RUNS),
             f"queue{count}_abort": (time.perf_counter() - began, "s", count),
-            f"queue{count}_abort_leader_rss": (peak.rss_bytes / MIB, "MiB", count),
+            f"queue{count}_abort_leader_rss": (ending.rss_bytes / MIB, "MiB", count),
         }
 
     return once
 
 
+@cache
 def _limit_queue() -> None:
-    queue = Queue.get(flow.QUEUE)
-    if queue is None:
-        Queue.create(flow.QUEUE, action_concurrency=RUNNING, depth=0)
+    """Set the queue's limits, once: whoever does that reads the shard's whole log."""
+    Queue.create(flow.QUEUE, action_concurrency=RUNNING, depth=0)
 
 
 def _start(count: int) -> tuple[millstream.Run[int], int]:
