@@ -5,6 +5,9 @@ import asyncio
 import millstream
 
 env = millstream.TaskEnvironment("bench")
+#: The bench sets this queue's limits.
+QUEUE = "bench-queued"
+queued = millstream.TaskEnvironment("bench_queued", queue=QUEUE)
 
 
 @env.task
@@ -59,7 +62,7 @@ async def echo(content: bytes) -> bytes:
     return content
 
 
-@env.task
+@queued.task
 async def hold(seconds: float) -> float:
     """Keep a slot busy."""
     await asyncio.sleep(seconds)
@@ -76,3 +79,9 @@ async def parked() -> None:
 async def crowd(n: int) -> int:
     """Call `n` children that hold their slots until they are aborted."""
     return len(await asyncio.gather(*(hold(3_600.0) for _ in range(n))))
+
+
+@env.task
+async def crowds(sizes: list[int]) -> int:
+    """Call a `crowd` of each size: one parent alone has only so many children open at once."""
+    return sum(await asyncio.gather(*map(crowd, sizes)))

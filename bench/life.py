@@ -1,5 +1,6 @@
 """What a cluster costs beside the work: start, memory, CPU, replay, a new leader."""
 
+import contextlib
 import gc
 import os
 import shutil
@@ -8,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -21,7 +22,6 @@ from millstream._reader import read_entries
 from millstream._syncify import background
 from millstream_events.codec import decode_frame
 from millstream_events.fold import fold_entry
-from millstream_events.model import ActionRequested
 from millstream_events.ports import LogEntry
 from millstream_events.state import ShardState
 
@@ -31,6 +31,7 @@ CPU_CHILDREN = 5_000
 MIB = 1024 * 1024
 #: The kinds of a cluster's processes: how their command lines are told apart, in this order.
 KINDS = {
+    "snapshot": "millstream_scheduler.snapshot",
     "nats": "nats-server",
     "scheduler": "millstream_scheduler",
     "agent": "millstream_executor",
@@ -90,84 +91,61 @@ def mem() -> Figures:
 
 def cpu() -> Figures:
     """CPU time for each action of a fan-out, by kind of process."""
-    groups = processes()
-    before = {each: _cpu_s([each]) for group in groups.values() for each in group}
-    client = sum(os.times()[:2])
+    spent = Spent()
     millstream.run(flow.spread, CPU_CHILDREN).result()
-    figures: Figures = {
-        f"cpu_{kind}": (
-            # A snapshot's process may end meanwhile: what it has used is told by nobody then.
-            sum(_cpu_s([each]) - before[each] for each in group if each.is_running())
-            / CPU_CHILDREN
-            * 1e6,
-            "us/action",
-            CPU_CHILDREN,
-        )
-        for kind, group in groups.items()
-    }
-    spent = (sum(os.times()[:2]) - client) / CPU_CHILDREN * 1e6
-    return {**figures, "cpu_client": (spent, "us/action", CPU_CHILDREN)}
+    each_us = spent.each_us(CPU_CHILDREN)
+    return {f"cpu_{kind}": (each_us[kind], "us/action", CPU_CHILDREN) for kind in each_us}
 
 
-def queued(count: int) -> Callable[[], Figures]:
-    """`count` actions that wait in the leader: its memory for each, and a run beside them."""
+class Spent:
+    """CPU time that the cluster has used since this was made, and the client as well."""
 
-    def once() -> Figures:
-        leading = leader()
-        before = leading.memory_info().rss
-        began = time.perf_counter()
-        crowd = millstream.run(flow.crowd, count)
-        seen = _Requests(crowd.id)
-        deadline = time.monotonic() + count / 500 + 60
-        while seen.count() < count:
-            assert time.monotonic() < deadline, "the actions did not arrive in time"
-            time.sleep(0.2)
-        accepted = time.perf_counter() - began
-        grown = leading.memory_info().rss - before
-        began = time.perf_counter()
-        crowd.abort("measured")
-        crowd.wait(quiet=True)
-        return {
-            f"queue{count}_leader_rss": (grown / count, "B/action", count),
-            f"queue{count}_accepted": (count / accepted, "tasks/s", count),
-            f"queue{count}_abort": (time.perf_counter() - began, "s", count),
+    def __init__(self) -> None:
+        self._before = {each: _cpu_s([each]) for group in processes().values() for each in group}
+        self._client_s = sum(os.times()[:2])
+
+    def each_us(self, count: int) -> dict[str, float]:
+        """Return microseconds by kind of process, for each of `count` actions.
+
+        One that has ended meanwhile, such as most snapshots, is not counted.
+        """
+        spent_s = {
+            kind: sum(_cpu_s([each]) - self._before.get(each, 0.0) for each in group)
+            for kind, group in processes().items()
         }
+        spent_s["client"] = sum(os.times()[:2]) - self._client_s
+        return {kind: each_s / count * 1e6 for kind, each_s in spent_s.items()}
 
-    return once
 
-
-class _Requests:
-    """Counts the actions that a run's log has requested so far."""
-
-    def __init__(self, run: str) -> None:
-        self._run = run
-        self._seq = 0
-        self._count = 0
-
-    def count(self) -> int:
-        """Read what has been added since, and return the number so far."""
-        for entry in _entries(self._run, self._seq):
-            self._seq = entry.seq
-            frame = decode_frame(entry.payload, key=entry.key, seq=entry.seq)
-            self._count += sum(isinstance(event, ActionRequested) for event in frame.events)
-        return self._count
+def leader() -> psutil.Process:
+    """Return the process of the scheduler that leads."""
+    return max(processes()["scheduler"], key=lambda each: each.memory_info().rss)
 
 
 def replay() -> Figures:
     """Folding the whole log of this bench again, as a new leader does."""
-    entries = _entries()
+    entries = log_entries()
     events = sum(
         len(decode_frame(entry.payload, key=entry.key, seq=entry.seq).events) for entry in entries
     )
     state = ShardState("lo00")
-    thresholds = gc.get_threshold()
-    gc.set_threshold(50_000, 50, 1000)  # As the scheduler's process has them.
-    began = time.perf_counter()
-    for entry in entries:
-        fold_entry(state, entry)
-    span = time.perf_counter() - began
-    gc.set_threshold(*thresholds)
+    with rare_collections():
+        began = time.perf_counter()
+        for entry in entries:
+            fold_entry(state, entry)
+        span = time.perf_counter() - began
     return {"replay": (events / span, "events/s", events)}
+
+
+@contextlib.contextmanager
+def rare_collections() -> Iterator[None]:
+    """Have garbage collected as rarely as in the scheduler's process: millions of objects live."""
+    thresholds = gc.get_threshold()
+    gc.set_threshold(50_000, 50, 1000)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
 
 
 def takeover() -> Figures:
@@ -179,12 +157,9 @@ def takeover() -> Figures:
     return {"takeover": (time.perf_counter() - began, "s", 1)}
 
 
-def leader() -> psutil.Process:
-    """Return the process of the scheduler that leads."""
-    return max(processes()["scheduler"], key=lambda each: each.memory_info().rss)
+def log_entries(key: str | None = None, after_seq: int = 0) -> list[LogEntry]:
+    """Return what the log has, or what it has of one run, after a sequence."""
 
-
-def _entries(key: str | None = None, after_seq: int = 0) -> list[LogEntry]:
     async def read() -> list[LogEntry]:
         client = await installation().client("remote")
         return [entry async for entry in read_entries(client.log, key=key, after_seq=after_seq)]

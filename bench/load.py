@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import millstream
 from bench import flow
-from bench.life import MIB, leader
+from bench.life import MIB, Spent, leader
 from bench.machine import Peak, percentile
 from bench.rows import Figures
 from millstream._syncify import background
 
-FAN_SIZES = (1_000, 10_000, 100_000)
 #: Runs that wait while a fan-out of so many is timed.
 LIVE_RUNS = (10, 100, 1_000, 10_000)
 LIVE_FAN = 2_000
@@ -28,9 +27,18 @@ def fan(size: int) -> Callable[[], Figures]:
     """A parent that calls `size` children at once."""
 
     def once() -> Figures:
-        began = time.perf_counter()
-        millstream.run(flow.spread, size).result()
-        return {f"fan{size}": (size / (time.perf_counter() - began), "tasks/s", size)}
+        spent = Spent()
+        with Peak(leader()) as peak:
+            began = time.perf_counter()
+            millstream.run(flow.spread, size).result()
+            span = time.perf_counter() - began
+        each_us = spent.each_us(size)
+        return {
+            f"fan{size}": (size / span, "tasks/s", size),
+            f"fan{size}_cpu": (sum(each_us.values()), "us/action", size),
+            f"fan{size}_leader_cpu": (each_us["scheduler"], "us/action", size),
+            **peak.grown(f"fan{size}_leader_rss", size),
+        }
 
     return once
 

@@ -51,6 +51,8 @@ class Peak:
 
     def __init__(self, process: psutil.Process) -> None:
         self._process = process
+        self._before_bytes = process.memory_info().rss
+        self._most_before_bytes = _most_ever_bytes(process.pid)
         self._over = threading.Event()
         self._looker = threading.Thread(target=self._look, name="bench-peak", daemon=True)
         self.rss_bytes = 0
@@ -63,11 +65,29 @@ class Peak:
         self._over.set()
         self._looker.join()
 
+    def grown(self, metric: str, count: int) -> dict[str, tuple[float, str, int]]:
+        """Return by how much it grew for each of `count`, or nothing where it says nothing.
+
+        A process that had more before fills what it has not given back, and does not grow.
+        """
+        if self.rss_bytes <= self._most_before_bytes:
+            return {}
+        return {metric: ((self.rss_bytes - self._before_bytes) / count, "B/action", count)}
+
     def _look(self) -> None:
         while True:
             self.rss_bytes = max(self.rss_bytes, self._process.memory_info().rss)
             if self._over.wait(PEAK_LOOK_S):
                 return
+
+
+def _most_ever_bytes(pid: int) -> int:
+    """Return the most memory that a process has had since it began; 0: nobody knows."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM")), 0)
 
 
 def boost() -> None:

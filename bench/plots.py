@@ -14,6 +14,7 @@ from bench.rows import Row, calmest, median
 #: Most panels beside each other.
 COLUMNS = 4
 DOT, MEDIAN, SECOND = "#94a3b8", "#0f766e", "#b45309"
+LINES = (MEDIAN, SECOND, "#1d4ed8", "#7e22ce", "#be123c")
 
 
 def plot(rows: Sequence[Row], folder: Path) -> None:
@@ -72,21 +73,26 @@ def _load(rows: Sequence[Row], folder: Path) -> None:
 
 
 def _growth(rows: Sequence[Row], folder: Path) -> None:
-    """Draw what one action costs against how many there are of it."""
+    """Draw what one action costs against how many there are of it, each line with its bound."""
     per_second = _points(rows, r"fan(\d+)")
-    fans = {count: 1e6 / rate for count, rate in per_second.items()}
-    beside = _points(rows, r"live(\d+)")
-    if not fans or not beside:
+    lines = {
+        "time, actions of one fan-out": {n: 1e6 / rate for n, rate in per_second.items()},
+        "time, beside other runs that wait": _points(rows, r"live(\d+)"),
+        "CPU of all, actions of one fan-out": _points(rows, r"fan(\d+)_cpu"),
+        "CPU of all, actions that wait in a queue": _points(rows, r"queue(\d+)_cpu"),
+        "CPU of the leader, the same": _points(rows, r"queue(\d+)_leader_cpu"),
+    }
+    lines = {name: points for name, points in lines.items() if len(points) > 1}
+    if not lines:
         return
     figure, panel = _logarithmic("how many", "us for each action")
     panel.set_yscale("linear")
-    panel.set_ylim(0, 2 * max((*fans.values(), *beside.values())))
-    _line(panel, fans, "actions of one fan-out", MEDIAN, above=False)
-    _line(panel, beside, "other runs that wait meanwhile", SECOND)
-    least = min((*fans.values(), *beside.values()))
-    panel.axhline(1.5 * least, color=DOT, linestyle=":", linewidth=1)
-    panel.text(min((*fans, *beside)), 1.55 * least, "1.5 times the smallest", fontsize=8)
-    panel.set_title("Cost of an action against how many there are", fontsize=10)
+    panel.set_ylim(0, 1.7 * max(max(points.values()) for points in lines.values()))
+    for color, (name, points) in zip(LINES, lines.items(), strict=False):
+        _line(panel, points, name, color)
+        bound = 1.5 * min(points.values())
+        panel.hlines(bound, min(points), max(points), color=color, linestyle=":", linewidth=1)
+    panel.set_title("Cost of an action; dotted: 1.5 times the smallest", fontsize=10)
     panel.legend(frameon=False, fontsize=9)
     _save(figure, folder, "growth")
 
@@ -98,15 +104,13 @@ def _points(rows: Sequence[Row], metric: str) -> dict[int, float]:
     return {count: median(calmest(rows, name)) for count, name in sorted(found.items())}
 
 
-def _line(
-    panel: Axes, points: dict[int, float], name: str, color: str, *, above: bool = True
-) -> None:
+def _line(panel: Axes, points: dict[int, float], name: str, color: str) -> None:
     panel.plot(list(points), list(points.values()), marker="o", color=color, label=name)
     for count, value in points.items():
         panel.annotate(
             f"{value:.3g}",
             (count, value),
-            xytext=(0, 6 if above else -14),
+            xytext=(0, 6),
             textcoords="offset points",
             ha="center",
             fontsize=8,

@@ -22,10 +22,12 @@ class Judge:
         """Go on with a run's next frame: what had to be decided in an earlier tick, was."""
         self.note = note
         self.rev = note.rev
+        # In a further frame of one tick nothing has become overdue, and much may be waiting.
+        is_new = tick != note.tick
         note.tick = tick
-        if note.falling:
+        if note.falling and is_new:
             self._overdue(note.falling, "I15", "failed, and nothing was decided about it")
-        if note.untold:
+        if note.untold and is_new:
             self._overdue(note.untold, "I11", "is below something that ended, and was not aborted")
         if self.flights.left:
             self._left_waiting(tick)

@@ -20,16 +20,18 @@ F13 A new leader changes nothing about attempts that are out; agents introduce t
 """
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any, Final
 
 from millstream_events import model as m
+from millstream_events import sharing
 from millstream_events.codec import OpaqueFrame, decode_frame
 from millstream_events.errors import LogCorruptError
 from millstream_events.fold_actions import Place, apply_to_action, count_terminal
 from millstream_events.fold_artifacts import ARTIFACT_RULES
 from millstream_events.fold_deployed import DEPLOYED_RULES, note_firing
 from millstream_events.ids import ROOT_ID, chain_hash
-from millstream_events.phases import TERMINAL_PHASES, State
+from millstream_events.phases import TERMINAL_PHASES, Phase, State
 from millstream_events.ports import LogEntry
 from millstream_events.state import ActionState, AgentRecord, RunState, ShardState, name_key
 from millstream_events.subjects import SHARD_KEY
@@ -164,25 +166,21 @@ def _run_created(place: Place, event: m.RunCreated) -> bool:
     run = place.run
     if run.actions or run.finished:
         return False
-    run.project, run.domain, run.name, run.who = (
-        event.project,
-        event.domain,
-        event.name,
-        event.who,
-    )
-    run.bundle, run.body = event.bundle, event.body
-    run.labels, run.context = event.labels, event.context
-    run.settings = event.settings
+    run.project, run.domain = intern(event.project), intern(event.domain)
+    run.name, run.who = event.name, intern(event.who)
+    run.bundle, run.body = sharing.one_digest(event.bundle), event.body
+    run.labels, run.context = sharing.one_mapping(event.labels), sharing.one_mapping(event.context)
+    run.settings = sharing.one_mapping(event.settings)
     run.parent_run, run.origin = event.parent_run, event.origin
     run.deadline_ms = event.deadline_ms
     run.created_ns = place.ts_ns
     root = ActionState(
         ROOT_ID,
         0,
-        event.kind or "task",
-        event.task,
-        event.inputs,
-        policy=event.policy,
+        intern(event.kind) or "task",
+        sharing.one_task(event.task),
+        sharing.with_one_codec(event.inputs),
+        policy=sharing.one_policy(event.policy),
         cache_key=event.cache_key,
         cache_mode=event.cache_mode,
         requested_ns=place.ts_ns,
@@ -239,8 +237,8 @@ def _run_finished(place: Place, event: m.RunFinished) -> bool:
         return False
     if event.phase not in TERMINAL_PHASES:
         return False
-    run.phase = event.phase
-    run.output, run.error = event.output, event.error
+    run.phase = Phase(event.phase)
+    run.output, run.error = sharing.with_one_codec(event.output), event.error
     run.ended_ns = place.ts_ns
     return True
 
@@ -254,7 +252,8 @@ def _run_annotated(place: Place, event: m.RunAnnotated) -> bool:
     known = not run.finished and 0 <= event.action < len(run.actions)
     if not known or len(event.entries) != 1:
         return False
-    run.actions[event.action].kept[event.entries[0][0]] = event.value
+    action = run.actions[event.action]
+    action.kept = {**action.kept, event.entries[0][0]: event.value}
     return True
 
 
@@ -278,7 +277,10 @@ def _add_action(run: RunState, ordinal: int, action: ActionState) -> bool:
         return False
     run.actions.append(action)
     run.ordinals[action.id] = ordinal
-    parent.children.append(ordinal)
+    if parent.children:
+        parent.children.append(ordinal)
+    else:
+        parent.children = [ordinal]
     if not action.terminal:
         run.open_actions += 1
         parent.open_children += 1
@@ -295,13 +297,13 @@ def _action_requested(place: Place, event: m.ActionRequested) -> bool:
         ActionState(
             event.id,
             event.parent,
-            event.kind,
-            event.task,
-            event.inputs,
+            intern(event.kind),
+            sharing.one_task(event.task),
+            sharing.with_one_codec(event.inputs),
             inputs_hash=event.inputs_hash,
-            group=event.group,
+            group=intern(event.group),
             k=event.k,
-            policy=event.policy,
+            policy=sharing.one_policy(event.policy),
             cache_key=event.cache_key,
             cache_mode=event.cache_mode,
             requested_ns=place.ts_ns,

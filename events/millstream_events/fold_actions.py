@@ -6,11 +6,13 @@ a success the shard's cache, its reservations and what is to be published; nothi
 """
 
 from collections.abc import Callable, Mapping
+from sys import intern
 from typing import Any, Final, NamedTuple
 
 from millstream_events import model as m
 from millstream_events.fold_artifacts import note_produced
 from millstream_events.phases import ACCEPTS, FINISHED_STATE, SUCCESS_PHASES, State
+from millstream_events.sharing import with_one_codec
 from millstream_events.state import (
     ActionState,
     AttemptRecord,
@@ -120,20 +122,19 @@ def _keep(place: Place, ordinal: int, action: ActionState) -> None:
 def _remember(
     place: Place, action: ActionState, outcome: str, *, error: Any = None, why: str = ""
 ) -> None:
-    action.history.append(
-        AttemptRecord(
-            action.attempt,
-            outcome,
-            action.pool,
-            action.agent,
-            action.worker,
-            action.dispatched_ns,
-            action.started_ns,
-            place.ts_ns,
-            error,
-            why,
-        )
+    record = AttemptRecord(
+        action.attempt,
+        outcome,
+        action.pool,
+        action.agent,
+        action.worker,
+        action.dispatched_ns,
+        action.started_ns,
+        place.ts_ns,
+        error,
+        why,
     )
+    action.history = [*action.history, record]
 
 
 def _held(place: Place, action: ActionState, event: m.ActionHeld) -> bool:
@@ -166,7 +167,7 @@ def _dispatched(place: Place, action: ActionState, event: m.AttemptDispatched) -
     if event.attempt != action.attempt or not event.token or place.run.aborting:
         return False
     action.state = State.DISPATCHED
-    action.pool, action.agent = event.pool, event.agent
+    action.pool, action.agent = intern(event.pool), intern(event.agent)
     action.token, action.generation = event.token, event.generation
     action.worker, action.pid = "", 0
     action.started_ns = 0
@@ -181,13 +182,13 @@ def _dispatched(place: Place, action: ActionState, event: m.AttemptDispatched) -
 def _started(place: Place, action: ActionState, event: m.AttemptStarted) -> bool:
     del place
     action.state = State.RUNNING
-    action.worker, action.pid, action.started_ns = event.worker, event.pid, event.started_ns
+    action.worker, action.pid, action.started_ns = intern(event.worker), event.pid, event.started_ns
     return True
 
 
 def _succeeded(place: Place, action: ActionState, event: m.AttemptSucceeded) -> bool:
-    action.output, action.usage = event.output, event.usage
-    action.worker, action.started_ns = event.worker, event.started_ns
+    action.output, action.usage = with_one_codec(event.output), event.usage
+    action.worker, action.started_ns = intern(event.worker), event.started_ns
     _count_items(action, event.items)
     _end(place, action, State.SUCCEEDED)
     if action.cache_key:

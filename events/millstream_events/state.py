@@ -7,6 +7,8 @@ they come from the log, never from a clock.
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Final, NamedTuple
 
 import msgspec
@@ -27,7 +29,7 @@ from millstream_events.values import (
 )
 
 
-class AttemptRecord(msgspec.Struct, array_like=True):
+class AttemptRecord(msgspec.Struct, array_like=True, gc=False):
     """An attempt that ended without success; the current one is in `ActionState`."""
 
     attempt: int
@@ -57,7 +59,14 @@ class Asked(NamedTuple):
     payload: str = ""
 
 
-class ActionState(msgspec.Struct, array_like=True):
+# What most actions have none of: one for all of them, so the fold puts a new one in its place.
+_NO_CHILDREN: Final = repeat(list[int]())
+_NO_HISTORY: Final = repeat(list[AttemptRecord]())
+_NOTHING_KEPT: Final = repeat(dict[str, Value]())
+
+
+# There may be millions, and none leads back to itself: the garbage collector need not look.
+class ActionState(msgspec.Struct, array_like=True, gc=False):
     """One task call (or trace, timer, condition) of a run."""
 
     id: bytes
@@ -116,16 +125,16 @@ class ActionState(msgspec.Struct, array_like=True):
     #: Revision of the last event that took effect: what the next one cites as its cause.
     last_rev: int = 0
     #: Ordinals, ascending.
-    children: list[int] = []
+    children: list[int] = msgspec.field(default_factory=_NO_CHILDREN.__next__)
     #: iff-count of children that are not terminal.
     open_children: int = 0
-    history: list[AttemptRecord] = []
+    history: Sequence[AttemptRecord] = msgspec.field(default_factory=_NO_HISTORY.__next__)
     #: The texts of `Asked`, of which a condition of an older log has the first four alone.
     condition: tuple[str, ...] | None = None
     child_run: str = ""
     streamed: int = 0
     #: What its attempts left behind: their reports, and the last checkpoint.
-    kept: dict[str, Value] = {}
+    kept: Mapping[str, Value] = msgspec.field(default_factory=_NOTHING_KEPT.__next__)
     #: Of kind map; counted at its end.
     items: Items | None = None
     #: 1-based number of the parent's plan's node that it is; 0: an attempt called it.
@@ -158,7 +167,7 @@ class ActionState(msgspec.Struct, array_like=True):
         return PHASE_OF[State(self.state)]
 
 
-class RunState(msgspec.Struct, array_like=True):
+class RunState(msgspec.Struct, array_like=True, gc=False):
     """One run."""
 
     id: str
@@ -384,11 +393,15 @@ def state_hash(shard: ShardState) -> bytes:
     return total.to_bytes(16)
 
 
+# What all runs share that have let go of their actions: a run that is over gets no more of them.
+_NO_ACTIONS: Final[list[ActionState]] = []
+_NO_ORDINALS: Final[dict[bytes, int]] = {}
+
+
 def collapse(run: RunState) -> None:
     """Let go of a finished run's actions; the log still has them. `run_hash` stays the same."""
     assert run.finished, run.id
-    run.actions = []
-    run.ordinals = {}
+    run.actions, run.ordinals = _NO_ACTIONS, _NO_ORDINALS
 
 
 def scoped_key(key: bytes, project: str, domain: str) -> bytes:

@@ -14,7 +14,7 @@ from millstream_events.ids import Digest
 INLINE_BYTES_MAX: Final = 8 * 1024
 
 
-class Inline(msgspec.Struct, frozen=True, array_like=True, tag=0):
+class Inline(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=0):
     """A value that is small enough to ride in the log."""
 
     #: How to read `content`: `msgpack`, `pickle`, ... (the SDK's codecs; nobody else reads it).
@@ -22,7 +22,7 @@ class Inline(msgspec.Struct, frozen=True, array_like=True, tag=0):
     content: bytes
 
 
-class Blob(msgspec.Struct, frozen=True, array_like=True, tag=1):
+class Blob(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=1):
     """A value that lies in the blob store under the hash of its content."""
 
     digest: Digest
@@ -41,7 +41,7 @@ class DeployedAs(msgspec.Struct, frozen=True, array_like=True):
     bundle: bytes = b""
 
 
-class TaskRef(msgspec.Struct, frozen=True, array_like=True):
+class TaskRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Which function an action runs; the code itself is in the run's bundle, or in its own."""
 
     #: `<environment>.<function>`: the name that people see.
@@ -264,14 +264,14 @@ ERROR_KINDS: Final = ("user", "system", "oom", "timeout", "cancelled", "dependen
 SYSTEM_KINDS: Final = frozenset({"system", "dependency"})
 
 
-class Usage(msgspec.Struct, frozen=True, array_like=True):
+class Usage(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one attempt used."""
 
     cpu_ms: int = 0
     rss_max_bytes: int = 0
 
 
-class Items(msgspec.Struct, frozen=True, array_like=True):
+class Items(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How the items of a map action stand; what its end leaves undone, its caller calls anew."""
 
     total: int

@@ -38,6 +38,8 @@ STARTED_NS: Final = 50_000_000
 ASK_NS: Final = 5_000_000_000
 #: Ids in one `AskChildren`.
 ASK_IDS_MAX: Final = 2_000
+#: Once so many children have been asked for, the other attempts' wait for the next round.
+ASK_ROUND_MAX: Final = 16_000
 
 
 def call(
@@ -131,9 +133,11 @@ def ask_again(state: AgentState, now_ns: int, *, everything: bool) -> None:
         state: The agent's state.
         now_ns: Monotonic time.
         everything: After a new epoch or a reconnect, when anything may have been lost; else
-            only what has been open for `ASK_NS` since it was last asked for.
+            only what has been open for `ASK_NS` since it was last asked for. Of very many
+            children not all are asked for at once: that would keep the leader from its work.
     """
     oldest_ns = now_ns if everything else now_ns - ASK_NS
+    due: list[HeldAttempt] = []
     for attempt in state.held.values():
         if attempt.muted:
             continue
@@ -141,9 +145,17 @@ def ask_again(state: AgentState, now_ns: int, *, everything: bool) -> None:
         if attempt.journal_start >= 0:
             start = attempt.journal_start
             state.notes.append(AskJournal(work.run, work.action, work.token, start))
-        if not attempt.pending or attempt.asked_ns > oldest_ns:
-            continue
+        if attempt.pending and attempt.asked_ns <= oldest_ns:
+            due.append(attempt)
+            if everything:
+                attempt.asked_ns = 0
+    left = ASK_ROUND_MAX
+    for attempt in sorted(due, key=lambda each: each.asked_ns):
+        if left <= 0:
+            break
+        work = attempt.work
         ids = [child for child, since_ns in attempt.pending.items() if since_ns <= oldest_ns]
+        left -= len(ids)
         attempt.asked_ns = now_ns
         for first in range(0, len(ids), ASK_IDS_MAX):
             part = tuple(ids[first : first + ASK_IDS_MAX])

@@ -78,6 +78,7 @@ def adopt(
     if known is None:
         return False
     _record(turn, run, ordinal, known.pool, agent, token, generation)
+    _by_token(turn, run)[token] = ordinal
     return True
 
 
@@ -122,10 +123,19 @@ def ordinal_of(turn: Turn, agent: str, run: RunState, ordinal: int, token: bytes
             ordinal = live[1]
         else:
             # After a change of leader, or from the agent's former incarnation: rare.
-            ordinal = next((n for n, each in enumerate(run.actions) if each.token == token), -1)
+            ordinal = _by_token(turn, run).get(token, -1)
     if token and 0 <= ordinal < len(run.actions) and run.actions[ordinal].token == token:
         return ordinal
     return None
+
+
+def _by_token(turn: Turn, run: RunState) -> dict[bytes, int]:
+    """Return the ordinals of the run's live attempts, of which a million actions may be asked."""
+    found = turn.by_token.get(run.id)
+    if found is None:
+        live = {action.token: ordinal for ordinal, action in enumerate(run.actions) if action.token}
+        found = turn.by_token[run.id] = live
+    return found
 
 
 def tell_ordinal(turn: Turn, agent: str, ordinal: int, token: bytes) -> None:

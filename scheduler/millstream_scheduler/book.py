@@ -49,6 +49,18 @@ class ClassKey(NamedTuple):
     new_runs: bool = False
 
 
+class Ending(NamedTuple):
+    """Actions that are being aborted, too many for one step; see `outcomes.end_waiting`."""
+
+    run: str
+    #: They only wait in a queue. The last one is the next.
+    ordinals: list[int]
+    why: str
+    who: str
+    reason: str
+    source: bytes
+
+
 class ReadyClass:
     """Ready actions of one queue that any of the same agents may run."""
 
@@ -94,7 +106,9 @@ class Book:
         #: Attempts that repeat a call until there is room for it, and the run of each.
         self.calling: dict[bytes, str] = {}
         #: Ready actions set aside because their run or their parent is at its limit.
-        self.aside: dict[str | tuple[str, int], list[Ready]] = {}
+        self.aside: dict[str | tuple[str, int], deque[Ready]] = {}
+        #: What the tick under way has still to abort. While there is some, it is not over.
+        self.endings: deque[Ending] = deque()
         #: Agents with live attempts that have not introduced themselves to this leader.
         self.unclaimed: set[str] = set()
         #: Held actions that wait for another to compute their cache key, in order of arrival.
@@ -247,13 +261,14 @@ class Book:
 
     def wake(self, run: RunState, ordinal: int) -> None:
         """Let what was set aside try again: one that waits for the run, one for the parent."""
-        self._wake(run, run.id)
-        self._wake(run, (run.id, run.actions[ordinal].parent))
+        if self.aside:
+            self._wake(run, run.id)
+            self._wake(run, (run.id, run.actions[ordinal].parent))
 
     def _wake(self, run: RunState, key: str | tuple[str, int]) -> None:
         waiting = self.aside.get(key)
         if waiting:
-            self.enqueue(run, waiting.pop(0))
+            self.enqueue(run, waiting.popleft())
             if not waiting:
                 del self.aside[key]
 
@@ -326,6 +341,9 @@ class Book:
         """Let go of what was kept for a run that is over."""
         self.queues.forget_run(run)
         self.expected.take(run.id)
+        if run.aborted:
+            for group in self.classes.values():
+                group.queue.drop(run.project, run.id)
         self.apps.pop(run.id, None)
         self.depths.pop(run.id, None)
         self.busy_runs.pop(run.id, None)

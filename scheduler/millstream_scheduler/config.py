@@ -43,7 +43,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     run_actions_max: int = 2_000_000
     #: Ready actions in the shard above which submissions are answered `busy`.
     ready_max: int = 2_000_000
-    #: Events between two snapshots.
+    #: Events between two snapshots at least; more, the more there is in the state.
     snapshot_events: int = 50_000
     #: Mail server for notifications, `host:port`; without authentication.
     smtp: str = "127.0.0.1:25"

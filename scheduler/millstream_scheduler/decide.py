@@ -19,6 +19,7 @@ from millstream_scheduler.caching import hear_blobs, wake
 from millstream_scheduler.dispatch import place
 from millstream_scheduler.hear_commands import hear_commands
 from millstream_scheduler.hear_reports import ask_for_introductions, hear_reports
+from millstream_scheduler.outcomes import end_waiting
 from millstream_scheduler.publishing import settle_artifacts
 from millstream_scheduler.repair import repair
 from millstream_scheduler.sources import Reading, Source
@@ -73,8 +74,8 @@ def decide(book: Book, inputs: Inputs, opened: Turn | None = None) -> tuple[Turn
         opened: The last turn, if it was left open: this tick goes on with it.
 
     Returns:
-        The turn with its events (folded already) and effects, and whether ready work was left
-        over because the tick's bound was reached: then another tick is due at once.
+        The turn with its events (folded already) and effects, and whether something was left
+        over because a bound was reached: then another tick is due at once, or `go_on`.
     """
     turn = opened or Turn(book, now_ns=inputs.now_ns, monotonic_ns=inputs.monotonic_ns)
     turn.monotonic_ns = inputs.monotonic_ns
@@ -100,15 +101,36 @@ def decide(book: Book, inputs: Inputs, opened: Turn | None = None) -> tuple[Turn
     if inputs.adoption_over:
         give_up_unclaimed(turn)
     fire_timers(turn)
-    if inputs.look_round:
+    if inputs.look_round and not book.endings:
         check_silence(turn)
         hold_unmatched(turn)
     settle_artifacts(turn)
     settle(turn)
-    left = place(turn)
+    more = _finish(turn)
     # Most often the agent's word comes before anybody waits for this: one frame holds both.
-    turn.is_open = early != [] and opened is None and turn.silent
-    return turn, left or bool(book.to_walk)
+    turn.is_open = bool(early) and opened is None and turn.silent and not more
+    return turn, more
+
+
+def go_on(book: Book, *, monotonic_ns: int) -> tuple[Turn, bool]:
+    """Decide a further step of a tick that is not over, as `decide` does; `Book.endings` says so.
+
+    Its events have the time of the tick's first ones, and nothing that has come in meanwhile is
+    heard before it is over: to the log, and to whoever decides, it is one tick.
+    """
+    turn = Turn(book, now_ns=book.state.ts_ns, monotonic_ns=monotonic_ns)
+    return turn, _finish(turn)
+
+
+def _finish(turn: Turn) -> bool:
+    """End the tick if it can be ended now; say whether more is left to be done."""
+    book = turn.book
+    end_waiting(turn)
+    settle(turn)
+    if book.endings:
+        return True
+    left = place(turn)
+    return left or bool(book.to_walk)
 
 
 def _hear_clients(

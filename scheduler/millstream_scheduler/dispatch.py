@@ -103,7 +103,7 @@ def _place_next(turn: Turn, group: ReadyClass, offers: list[Seat]) -> bool:
             continue
         limit = turn.book.limit_hit(run, ready.ordinal)
         if limit is not None:
-            turn.book.aside.setdefault(limit, []).append(ready)
+            turn.book.aside.setdefault(limit, deque()).append(ready)
             continue
         if run.actions[ready.ordinal].kind == KIND_GRAPH:
             start_graph(turn, run, ready.ordinal)

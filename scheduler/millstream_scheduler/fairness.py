@@ -5,12 +5,17 @@ level gets one unit per turn, an action costs one unit. The levels are queue (`Q
 after its priority), project and run (`FairQueue`). Inside a run the order is: evicted parents,
 then retries, then the deepest, then the oldest. Depth first bounds the number of parents that
 are alive at once.
+
+Actions that a parent requests one after the other wait as one extent, so that a million of them
+take no more memory here than ten.
 """
 
 import heapq
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
+
+import msgspec
 
 RANK_EVICTED: Final = 0
 RANK_RETRY: Final = 1
@@ -24,7 +29,7 @@ _REMEMBERED_MAX: Final = 1_024
 
 
 class Ready(NamedTuple):
-    """A ready action; compares in the order in which a run's actions are picked."""
+    """A ready action."""
 
     rank: int
     #: Negative, so that the deepest comes first.
@@ -35,41 +40,117 @@ class Ready(NamedTuple):
     run: str
 
 
+class _Extent(msgspec.Struct, order=True, gc=False):
+    """Ready actions of one run that differ in their ordinal alone, which has no gaps.
+
+    Compares in the order in which a run's actions are picked.
+    """
+
+    rank: int
+    minus_depth: int
+    first: int
+    attempt: int
+    #: One past the last.
+    end: int
+
+    def at(self, ordinal: int, run: str) -> Ready:
+        """Return one of them."""
+        return Ready(self.rank, self.minus_depth, ordinal, self.attempt, run)
+
+
+class _Line:
+    """Ready actions of one run, as a heap of extents."""
+
+    __slots__ = ("_heap", "_newest", "_run")
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._heap: list[_Extent] = []
+        #: The extent that was pushed last, while it is in the heap.
+        self._newest: _Extent | None = None
+
+    def __len__(self) -> int:
+        return sum(extent.end - extent.first for extent in self._heap)
+
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
+    def push(self, path: Sequence[str], ready: Ready) -> None:
+        assert not path, path
+        rank, minus_depth, ordinal, attempt, _ = ready
+        newest = self._newest
+        if (
+            newest is not None
+            and newest.end == ordinal
+            and (newest.rank, newest.minus_depth, newest.attempt) == (rank, minus_depth, attempt)
+        ):
+            newest.end += 1
+            return
+        self._newest = _Extent(rank, minus_depth, ordinal, attempt, ordinal + 1)
+        heapq.heappush(self._heap, self._newest)
+
+    def pop(self) -> Ready:
+        extent = self._heap[0]
+        ready = extent.at(extent.first, self._run)
+        extent.first += 1
+        if extent.first < extent.end:
+            heapq.heapreplace(self._heap, extent)  # It may be another one's turn now.
+        else:
+            heapq.heappop(self._heap)
+            if extent is self._newest:
+                self._newest = None
+        return ready
+
+    def peek(self, entries_max: int) -> list[Ready]:
+        found: list[Ready] = []
+        for extent in self._heap:
+            room = entries_max - len(found)
+            ordinals = range(extent.first, min(extent.end, extent.first + room))
+            found.extend(extent.at(ordinal, self._run) for ordinal in ordinals)
+        return found
+
+
 class _Ring:
-    """Keys that take turns; each leads to a heap or to another ring."""
+    """Keys that take turns; each leads to a line or to another ring."""
 
     __slots__ = ("_order", "members")
 
     def __init__(self) -> None:
         self._order: deque[str] = deque()
-        self.members: dict[str, _Ring | list[Ready]] = {}
+        self.members: dict[str, _Ring | _Line] = {}
 
-    def push(self, path: tuple[str, ...], ready: Ready) -> None:
+    def __len__(self) -> int:
+        return sum(map(len, self.members.values()))
+
+    def __bool__(self) -> bool:
+        return bool(self.members)
+
+    def push(self, path: Sequence[str], ready: Ready) -> None:
         key, rest = path[0], path[1:]
         member = self.members.get(key)
         if member is None:
-            member = self.members[key] = _Ring() if rest else []
+            member = self.members[key] = _Ring() if rest else _Line(key)
             self._order.append(key)
-        if isinstance(member, _Ring):
-            member.push(rest, ready)
-        else:
-            heapq.heappush(member, ready)
+        member.push(rest, ready)
 
     def pop(self) -> Ready:
         key = self._order[0]
         member = self.members[key]
-        if isinstance(member, _Ring):
-            ready = member.pop()
-            empty = not member.members
+        ready = member.pop()
+        if member:
+            self._order.rotate(-1)
         else:
-            ready = heapq.heappop(member)
-            empty = not member
-        if empty:
             self._order.popleft()
             del self.members[key]
-        else:
-            self._order.rotate(-1)
         return ready
+
+    def drop(self, key: str) -> int:
+        """Take a key out of the turn, and return how many actions waited under it."""
+        member = self.members.pop(key, None)
+        if member is None:
+            return 0
+        self._order.remove(key)
+        return len(member)
 
 
 class QueueTurns:
@@ -122,6 +203,14 @@ class FairQueue:
         self._count -= 1
         return self._ring.pop()
 
+    def drop(self, project: str, run: str) -> None:
+        """Remove all that waits of a run."""
+        members = self._ring.members.get(project)
+        if isinstance(members, _Ring):
+            self._count -= members.drop(run)
+            if not members:
+                self._ring.drop(project)
+
     def peek(self, entries_max: int) -> list[Ready]:
         """Return up to `entries_max` entries in no particular order; nothing is removed."""
         found: list[Ready] = []
@@ -131,5 +220,5 @@ class FairQueue:
                 if isinstance(member, _Ring):
                     rings.append(member)
                 else:
-                    found.extend(member[: entries_max - len(found)])
+                    found.extend(member.peek(entries_max - len(found)))
         return found

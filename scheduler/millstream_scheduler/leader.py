@@ -10,7 +10,7 @@ import asyncio
 import re
 import secrets
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -25,23 +25,20 @@ from millstream_events.commands import (
     Rejected,
     Reply,
     SubmitRun,
-    WatchRun,
 )
 from millstream_events.endpoint import Endpoint
 from millstream_events.gates import Gate
-from millstream_events.ids import is_run_id
 from millstream_events.logs import get_logger
 from millstream_events.model import ShardEvent
 from millstream_events.ports import BlobStore, Bus, Clock, EventLog
 from millstream_events.reports import AgentBatch
 from millstream_events.state import RunState, collapse
 from millstream_scheduler.appender import Appender
+from millstream_scheduler.awaiting import AwaitingSources
 from millstream_scheduler.blob_look import BlobLook
 from millstream_scheduler.book import Book
-from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide
+from millstream_scheduler.decide import LOOK_ROUND_MS, Inputs, decide, go_on
 from millstream_scheduler.effects import Effects
-from millstream_scheduler.source_reader import SourceReader
-from millstream_scheduler.sources import Reading, reuses
 from millstream_scheduler.speaker import Speaker
 from millstream_scheduler.turn import Turn
 
@@ -49,17 +46,16 @@ log = get_logger("scheduler")
 
 #: Batches that wait for a tick; further ones are dropped, and their senders repeat them.
 _INBOX_BATCHES_MAX: Final = 65_536
-#: One tick takes at most so many batches of reports, and of at most so many commands each,
-#: so that it stays short and the lease is renewed between ticks.
+#: One tick takes at most so many batches of reports, none behind so many reports, and at most so
+#: many batches of so many commands, so that it stays short and the lease is renewed between ticks.
 _BATCHES_MAX: Final = 16
+_REPORTS_MAX: Final = 4_096
 _COMMANDS_MAX: Final = 64
 #: Longest that a tick is kept open for the rest of it.
 _OPEN_MS: Final = 2
 _FULL_RETRY_MS: Final = 500
 #: Longest pause between two looks at silences.
 _REST_MS_MAX: Final = 1_100
-#: Submissions that wait until what they recover from was read; their senders repeat others.
-_AWAITING_SOURCE_MAX: Final = 1_024
 #: Under which the leader asks itself; nobody listens to the answers.
 _OWN_SENDER: Final = "leader.notes"
 #: `<who>.<proc>`: it becomes part of a subject.
@@ -121,11 +117,7 @@ class Leader:
         self._decode_report = decoder_of(AgentBatch)
         self._decode_command = decoder_of(ClientBatch)
         self._notes: list[ShardEvent] = []
-        self._reader = SourceReader(event_log, self._on_source)
-        #: Submissions by the run that they recover from, while that is being read.
-        self._awaiting: dict[str, list[ClientBatch]] = {}
-        #: What has been read for submissions that the next ticks will hear.
-        self._sources: dict[str, Reading] = {}
+        self._awaiting = AwaitingSources(book, event_log, self._hear_again)
         self._blobs = BlobLook(blobs, self._wake)
         self._gated: deque[_Gated] = deque()
         self._scheduled = False
@@ -166,7 +158,7 @@ class Leader:
         self._ends = []
         self._appender.stop()
         self._speaker.stop()
-        self._reader.stop()
+        self._awaiting.stop()
         self._blobs.stop()
         for timer in (self._timer, self._announcer):
             if timer is not None:
@@ -186,6 +178,11 @@ class Leader:
         note = AnnotateRun(secrets.token_bytes(16), run, ((key, value),), self._node)
         self._commands.append(ClientBatch(_OWN_SENDER, (note,)))
         self._wake()
+
+    @property
+    def kept(self) -> int:
+        """How many runs, and actions of open ones, the state holds."""
+        return len(self._state.runs) + sum(map(len, self._book.depths.values()))
 
     @property
     def quiet(self) -> bool:
@@ -230,63 +227,15 @@ class Leader:
         ):
             self.dropped += 1
             return
-        items = self._set_aside(batch) if any(map(_recovers, batch.items)) else batch.items
+        items = self._awaiting.set_aside(batch)
         for start in range(0, len(items), _COMMANDS_MAX):
             part = items[start : start + _COMMANDS_MAX]
             self._commands.append(ClientBatch(batch.sender, part, batch.agent))
         self._wake()
 
-    def _set_aside(self, batch: ClientBatch) -> tuple[Command, ...]:
-        """Keep submissions back while the runs that they recover are read; return the rest.
-
-        The watch of a run waits with its submission. What finds no room is dropped, and its
-        sender repeats it.
-        """
-        aside: dict[str, str] = {}
-        rest: list[Command] = []
-        for item in batch.items:
-            source = self._unread_source(item)
-            if source and isinstance(item, SubmitRun):
-                aside[item.run] = source
-            elif isinstance(item, WatchRun):
-                source = aside.get(item.run, "")
-            if not source:
-                rest.append(item)
-                continue
-            waiting = sum(map(len, self._awaiting.values()))
-            if waiting < _AWAITING_SOURCE_MAX and self._reader.begin(source):
-                kept = ClientBatch(batch.sender, (item,))
-                self._awaiting.setdefault(source, []).append(kept)
-            else:
-                self.dropped += 1
-        return tuple(rest)
-
-    def _unread_source(self, item: Command) -> str:
-        """Return the run that has to be read before the command can be heard, or nothing."""
-        if not isinstance(item, SubmitRun) or item.origin is None or not _recovers(item):
-            return ""
-        source = item.origin.run
-        read = source in self._sources or source in self._book.sources
-        known = item.run in self._state.runs
-        return "" if read or known or not is_run_id(source) else source
-
-    def _on_source(self, run: str, reading: Reading | None) -> None:
-        waiting = self._awaiting.pop(run, [])
-        if reading is None:
-            return  # The log did not answer; the senders repeat.
-        self._sources[run] = reading
+    def _hear_again(self, waiting: list[ClientBatch]) -> None:
         self._commands += waiting
         self._wake()
-
-    def _take_sources(self, batches: Sequence[ClientBatch]) -> dict[str, Reading]:
-        """Return what was read for these submissions, which hear of it once."""
-        named = {
-            item.origin.run
-            for batch in batches
-            for item in batch.items
-            if isinstance(item, SubmitRun) and item.origin is not None
-        }
-        return {run: self._sources.pop(run) for run in named if run in self._sources}
 
     def _refuse_submissions(self) -> None:
         # With a full store no tick decides, so new runs are refused here, and nothing else. A
@@ -309,7 +258,7 @@ class Leader:
             if rest:
                 kept.append(ClientBatch(batch.sender, tuple(rest), batch.agent))
         self._commands = kept
-        self._sources = {}
+        self._awaiting.forget()
 
     # -------------------------------------------------------------- the tick
 
@@ -338,10 +287,24 @@ class Leader:
             self._depose(f"a tick failed: {exc!r}")
 
     def _decide(self) -> None:
-        config = self._book.config
         monotonic_ns = self._clock.monotonic_ns()
+        if self._book.endings:
+            turn, more = go_on(self._book, monotonic_ns=monotonic_ns)
+        else:
+            turn, more = decide(self._book, self._heard(monotonic_ns), self._open_turn)
+        self._open_turn = turn if turn.is_open else None
+        if not turn.is_open:
+            self._carry_out(turn)
+        if more or self._reports or self._commands:
+            self._wake()
+        self._set_timer(turn.now_ms, monotonic_ns)
+
+    def _heard(self, monotonic_ns: int) -> Inputs:
+        """Return what the next tick decides upon."""
         now_ns = self._hybrid_ns(monotonic_ns)
-        look_round = monotonic_ns >= self._next_look_ns
+        reports = self._take_reports()
+        # Who has said something that waits here is not silent.
+        look_round = monotonic_ns >= self._next_look_ns and not self._reports
         if look_round:
             self._next_look_ns = monotonic_ns + LOOK_ROUND_MS * 1_000_000
         adoption_over = 0 < self._adoption_ends_ns <= monotonic_ns
@@ -350,28 +313,33 @@ class Leader:
         inputs = Inputs(
             now_ns,
             monotonic_ns,
-            self._reports[:_BATCHES_MAX],
+            reports,
             self._commands[:_BATCHES_MAX],
-            self._take_sources(self._commands[:_BATCHES_MAX]) if self._sources else {},
+            self._awaiting.take(self._commands[:_BATCHES_MAX]),
             self._notes,
             self._blobs.take(),
-            overloaded=self._appender.pending_bytes > config.bytes_in_flight_max,
+            overloaded=self._appender.pending_bytes > self._book.config.bytes_in_flight_max,
             node=self._node,
             look_round=look_round,
             took_over=self._took_over,
             reconnected=self._reconnected,
             adoption_over=adoption_over,
         )
-        del self._reports[:_BATCHES_MAX], self._commands[:_BATCHES_MAX]
+        del self._commands[:_BATCHES_MAX]
         self._notes = []
         self._took_over = self._reconnected = False
-        turn, more = decide(self._book, inputs, self._open_turn)
-        self._open_turn = turn if turn.is_open else None
-        if not turn.is_open:
-            self._carry_out(turn)
-        if more or self._reports or self._commands:
-            self._wake()
-        self._set_timer(turn.now_ms, monotonic_ns)
+        return inputs
+
+    def _take_reports(self) -> list[tuple[str, str, AgentBatch]]:
+        taken = items = 0
+        for _, _, batch in self._reports[:_BATCHES_MAX]:
+            taken += 1
+            items += len(batch.items)
+            if items >= _REPORTS_MAX:
+                break
+        reports = self._reports[:taken]
+        del self._reports[:taken]
+        return reports
 
     def _hybrid_ns(self, monotonic_ns: int) -> int:
         """Return Unix time that passes steadily even when the clock is set back."""
@@ -482,7 +450,3 @@ class Leader:
                     if self.on_run_over is not None:
                         self.on_run_over(run)
                     collapse(run)
-
-
-def _recovers(item: Command) -> bool:
-    return isinstance(item, SubmitRun) and reuses(item.origin)

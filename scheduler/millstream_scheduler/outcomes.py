@@ -1,5 +1,7 @@
 """What follows when an attempt or an action ends: retry, release, cascade, the run's end."""
 
+from typing import Final
+
 from millstream_events import model as m
 from millstream_events.commands import RunReleased
 from millstream_events.phases import Phase, State
@@ -7,10 +9,13 @@ from millstream_events.reports import Cancel, Release
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import ErrorRecord
 from millstream_scheduler.assign import next_host
-from millstream_scheduler.book import GRACE_MARGIN_MS
+from millstream_scheduler.book import GRACE_MARGIN_MS, Ending
 from millstream_scheduler.retry import next_attempt
 from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
+
+#: Actions that one step of a tick aborts at most, of those that only wait in a queue.
+ENDED_MAX: Final = 2_048
 
 
 def settle_failure(turn: Turn, run: RunState, ordinal: int, error: ErrorRecord) -> None:
@@ -163,6 +168,10 @@ def _abort_covered(
     source: bytes,
 ) -> None:
     """Abort these actions, of which the first is the one that was asked for."""
+    if len(covered) > ENDED_MAX:
+        later = [each for each in covered[1:] if _only_waits(run.actions[each])]
+        covered = [covered[0], *(e for e in covered[1:] if not _only_waits(run.actions[e]))]
+        turn.book.endings.append(Ending(run.id, later, "parent-aborted", who, reason, source))
     for each in covered:
         action = run.actions[each]
         first = each == covered[0]
@@ -215,10 +224,16 @@ def _open_below(run: RunState, ordinal: int) -> list[int]:
 def abort_below(turn: Turn, run: RunState, ordinal: int, *, why: str) -> None:
     """End the open children of an action that is over, at once: nobody waits for them."""
     pending = list(run.actions[ordinal].children)
+    later: list[int] = []
+    ended = 0
     while pending:
         child = pending.pop()
         action = run.actions[child]
         if action.terminal or action.rules.detached:
+            continue
+        ended += 1
+        if ended > ENDED_MAX and _only_waits(action):
+            later.append(child)
             continue
         if action.state != State.ABORTING:
             turn.record(
@@ -237,6 +252,43 @@ def abort_below(turn: Turn, run: RunState, ordinal: int, *, why: str) -> None:
             ),
         )
         pending.extend(action.children)
+    if later:
+        turn.book.endings.append(Ending(run.id, later, why, "", "", b""))
+
+
+def _only_waits(action: ActionState) -> bool:
+    """Say whether nobody but a queue knows of the action."""
+    waits = action.state in (State.READY, State.HELD)
+    return waits and not action.children and not action.cache_key
+
+
+def end_waiting(turn: Turn) -> None:
+    """Abort some of the many that were left to be aborted; nothing else is decided meanwhile."""
+    left = ENDED_MAX
+    endings = turn.book.endings
+    while endings and left > 0:
+        ending = endings[0]
+        run = turn.state.runs[ending.run]
+        part = ending.ordinals[-left:]
+        del ending.ordinals[-left:]
+        left -= len(part)
+        for each in part:
+            action = run.actions[each]
+            if action.terminal:
+                continue
+            event = m.ActionAbortRequested(
+                each,
+                action.attempt,
+                action.last_rev,
+                ending.source,
+                who=ending.who,
+                why=ending.why,
+                reason=ending.reason,
+            )
+            turn.record(run, event)
+            finish_aborted(turn, run, each)
+        if not ending.ordinals:
+            endings.popleft()
 
 
 def cancel_attempt(turn: Turn, action: ActionState, why: str) -> None:

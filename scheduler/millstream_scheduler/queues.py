@@ -18,7 +18,11 @@ _PLAIN: Final = QueueSettings()
 
 def queue_name(run: RunState, ordinal: int) -> str:
     """Return the queue of an action: its own, or else that of the run, which is its root's."""
-    return run.actions[ordinal].rules.queue or run.actions[0].rules.queue
+    policy = run.actions[ordinal].policy
+    if policy is not None and policy.queue:
+        return policy.queue
+    root = run.actions[0].policy
+    return "" if root is None else root.queue
 
 
 class QueueBook:

@@ -19,7 +19,7 @@ from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.leader import Leader
 from millstream_scheduler.notifier import Notifier
 from millstream_scheduler.ownership import Lease
-from millstream_scheduler.snapshot import load_for, snapshot_path
+from millstream_scheduler.snapshot import events_until_next, load_for, snapshot_path
 from millstream_scheduler.source_reader import read_sources
 from millstream_scheduler.takeover import elect
 
@@ -114,7 +114,8 @@ class ShardOwner:
         covered = 0
         while True:
             await asyncio.sleep(_SNAPSHOT_LOOK_S)
-            if leader.events_written - covered >= self._config.snapshot_events:
+            due = covered + events_until_next(self._config.snapshot_events, leader.kept)
+            if leader.events_written >= due:
                 covered = leader.events_written
                 await self._snapshot(leader)
 

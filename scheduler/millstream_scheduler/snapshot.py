@@ -23,7 +23,8 @@ from millstream_events.connect import connect
 from millstream_events.ids import chain_hash
 from millstream_events.logs import configure_logging, get_logger
 from millstream_events.ports import EventLog
-from millstream_events.state import RunState, ShardState, collapse, state_hash
+from millstream_events.sharing import share_decoded
+from millstream_events.state import RunState, ShardState, state_hash
 from millstream_events.subjects import SHARD_KEY
 from millstream_scheduler.config import SchedulerConfig
 from millstream_scheduler.takeover import catch_up
@@ -32,6 +33,8 @@ log = get_logger("scheduler")
 
 #: By how much a snapshot steps back: it gets a third of what others get of a busy CPU.
 NICE: Final = 5
+#: Events for each run and action that the state holds, before the next snapshot.
+EVENTS_FOR_EACH: Final = 2
 #: Changes whenever a field of the folded state is moved or retyped.
 FORMAT: Final = 1
 _SCHEMA: Final = """
@@ -44,6 +47,19 @@ CREATE TABLE IF NOT EXISTS run (id TEXT PRIMARY KEY, rev INTEGER NOT NULL, state
 _shard_decoder: Final = msgspec.msgpack.Decoder(ShardState)
 _run_decoder: Final = msgspec.msgpack.Decoder(RunState)
 _encoder: Final = msgspec.msgpack.Encoder()
+
+
+def events_until_next(events_min: int, kept: int) -> int:
+    """Return how many events are written before a snapshot is due again.
+
+    Each one is read, hashed and written as a whole, so one after every so many events would
+    cost a shard the more for an event, the more it holds.
+
+    Args:
+        events_min: So many at least.
+        kept: Runs, and actions of open runs, that the state holds.
+    """
+    return max(events_min, EVENTS_FOR_EACH * kept)
 
 
 def snapshot_path(data_dir: str, shard: str) -> Path:
@@ -101,6 +117,7 @@ async def _read(path: Path) -> ShardState | None:
                 run = _run_decoder.decode(image)
                 # Not covered by the hash, because it follows from what is.
                 run.ordinals = {action.id: n for n, action in enumerate(run.actions)}
+                share_decoded(run)
                 state.runs[run.id] = run
     if state.seq != row[1] or state_hash(state) != row[2]:
         log.warning("snapshot_hash_mismatch", path=str(path))
@@ -151,9 +168,6 @@ async def make(path: Path, event_log: EventLog, shard: str) -> ShardState:
     state = await load_for(path, event_log, shard)
     known = {run.id: run.rev for run in state.runs.values()}
     await catch_up(event_log, state)
-    for run in state.runs.values():
-        if run.finished and run.actions:
-            collapse(run)
     await save(path, state, known=known)
     return state
 

@@ -16,7 +16,7 @@ from millstream_events.fold import apply_shard, fold_entry
 from millstream_events.logs import get_logger
 from millstream_events.ports import Appended, AppendResult, Clock, EventLog, StoreFull
 from millstream_events.seal import seal
-from millstream_events.state import ShardState
+from millstream_events.state import ShardState, collapse
 from millstream_events.subjects import SHARD_KEY
 
 log = get_logger("scheduler")
@@ -39,6 +39,8 @@ _MOVED_BY_ELECTION: Final = [
 async def catch_up(event_log: EventLog, state: ShardState) -> int:
     """Fold everything that the stream leader has; return the number of records folded.
 
+    Runs that are over let go of their actions at once, as with whoever leads when they end.
+
     Raises:
         LogUnavailableError: The log did not answer.
     """
@@ -52,6 +54,9 @@ async def catch_up(event_log: EventLog, state: ShardState) -> int:
             raise LogUnavailableError(state.shard, f"nothing readable past {state.seq} of {goal}")
         for entry in entries:
             fold_entry(state, entry)
+            run = state.runs.get(entry.key)
+            if run is not None and run.finished and run.actions:
+                collapse(run)
         folded += len(entries)
         await asyncio.sleep(0)  # Let lease renewals through during a long replay.
     return folded

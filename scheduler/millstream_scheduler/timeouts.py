@@ -62,8 +62,9 @@ def fire_timers(turn: Turn) -> None:
 
 def _fire(turn: Turn, run: RunState, due: Due) -> None:
     action = run.actions[due.action]
-    if action.terminal:
-        return
+    waits = action.state in (State.READY, State.HELD)
+    if action.terminal or (run.aborting and waits):
+        return  # What waits in an aborted run is about to end.
     current = action.attempt == due.attempt
     match due.what:
         case "timer" | "condition" if action.state == State.WAITING:

@@ -36,6 +36,9 @@ class Turn:
         self._read: dict[bytes, str] = {}
         #: Reserved cache keys whose owner has ended in this tick.
         self.landed: list[bytes] = []
+        #: Attempts of a run by token, as they were when one was looked for, and those adopted
+        #: since without a seat; see `assign.ordinal_of`.
+        self.by_token: dict[str, dict[bytes, int]] = {}
         #: Every event of the tick, in order.
         self.recorded: list[m.Event] = []
         self.effects = Effects()

@@ -330,6 +330,19 @@ def test_many_open_children_are_asked_for_in_bounded_messages() -> None:
     assert [len(item.ids) for item in rig.said(AskChildren)] == [2_000, 2_000, 500]
 
 
+def test_of_very_many_open_children_some_are_asked_for_in_each_round_and_all_in_the_end() -> None:
+    rig = Rig()
+    for number in (1, 2, 3):
+        key, first = rig.begin(number), number * 10_000
+        rig.worker(key, *(CallChild(call(number, first + each)) for each in range(9_000)))
+    rig.clear()
+    rig.core.on_reconnect()
+    rig.take()
+    assert sum(len(item.ids) for item in rig.said(AskChildren)) == 18_000
+    rig.wait(9_000, step_ms=500)
+    assert {item.parent for item in rig.said(AskChildren)} == {1, 2, 3}
+
+
 def test_a_journal_page_lost_on_its_way_is_asked_for_again() -> None:
     rig = Rig()
     key = rig.begin(1)

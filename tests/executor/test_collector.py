@@ -10,7 +10,7 @@ import pytest
 from millstream._context import Call
 from millstream_events.reports import Release, Work
 from millstream_events.values import TaskRef
-from millstream_executor.collector import MANY_OPEN, YOUNG_MAX, Collector
+from millstream_executor.collector import MANY_OPEN, OLD_MAX, YOUNG_MAX, Collector, rarer
 from millstream_executor.controller import WorkerController
 from millstream_executor.worker_blobs import WorkerBlobs
 
@@ -68,6 +68,29 @@ def test_what_a_task_sets_meanwhile_stays() -> None:
     gc.set_threshold(123, 4, 5)
     close(collector, MANY_OPEN)
     assert gc.get_threshold() == (123, 4, 5)
+
+
+def test_full_collections_become_rarer_until_they_take_a_small_share_of_the_time() -> None:
+    old = rarer(10, took_s=0.1, since_s=10.0)
+    assert old == 10
+    for _ in range(100):
+        old = rarer(old, took_s=3.0, since_s=1.0)
+    assert old == OLD_MAX
+    # Nobody who is more patient already is made less so.
+    assert rarer(2 * OLD_MAX, took_s=3.0, since_s=1.0) == 2 * OLD_MAX
+
+
+def test_a_full_collection_that_took_long_makes_the_next_one_wait_while_many_are_open() -> None:
+    collector = many_open()
+    gc.collect()
+    gc.collect()  # Right behind the other one, so it took more than its share.
+    assert gc.get_threshold()[:2] == (YOUNG_MAX, USUAL[1])
+    assert gc.get_threshold()[2] > USUAL[2]
+    close(collector, MANY_OPEN)
+    assert gc.get_threshold() == USUAL
+    gc.collect()
+    gc.collect()
+    assert gc.get_threshold() == USUAL
 
 
 async def test_a_fan_out_counts_however_its_calls_end(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Calls whose child has begun on its parent's agent: what has begun is not begun a second time."""
 
+from collections.abc import Iterator
+
 import msgspec
 import pytest
 from sim_shard import RUN, Shard, works
@@ -15,6 +17,7 @@ from millstream_events.reports import (
     Succeeded,
     Work,
 )
+from millstream_events.state import ActionState
 from millstream_events.values import Inline, Policy, TaskRef
 
 ONE = Inline("msgpack", b"\x01")
@@ -102,3 +105,24 @@ def test_without_a_limit_children_may_begin_early() -> None:
     (child,) = works(shard.tick(call(root)).agents_now["a"])
     assert not root.limited
     assert not child.limited
+
+
+class Watched(list[ActionState]):
+    """Actions that count how often somebody has gone through all of them."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[ActionState]:
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_late_words_of_many_attempts_cost_one_look_at_a_large_run() -> None:
+    shard = Shard()
+    root = root_of(shard)
+    shard.tick(*(call(root, b"%d" % number) for number in range(2_000)))
+    shard.replays = False
+    late = [Succeeded(RUN, -1, b"gone-%d" % number, ONE, "w", 1, 2) for number in range(200)]
+    shard.run.actions = watched = Watched(shard.run.actions)
+    shard.tick(*late)
+    assert watched.looks == 1

@@ -1,8 +1,12 @@
 """Who is next: turns for queue, project and run; inside a run the deepest first."""
 
+import tracemalloc
+from bisect import insort
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from millstream_scheduler.fairness import (
     RANK_EVICTED,
@@ -71,6 +75,43 @@ def test_inside_a_run_evicted_then_retries_then_the_deepest_then_the_oldest() ->
     for entry in entries:
         queue.push("", entry)
     assert [each.ordinal for each in drained(queue)] == [5, 4, 2, 3, 1, 6]
+
+
+@given(st.lists(st.none() | st.tuples(st.integers(0, 2), st.integers(0, 2), st.integers(1, 9))))
+def test_a_run_is_served_in_order_whatever_comes_and_goes_in_between(
+    steps: list[tuple[int, int, int] | None],
+) -> None:
+    queue = FairQueue()
+    waiting: list[Ready] = []
+    following = 0
+    for step in steps:
+        if step is None:
+            assert not waiting or queue.pop() == waiting.pop(0)
+            continue
+        rank, depth, count = step
+        for _ in range(count):
+            following += 1
+            # Now and then one that has been there before comes again.
+            entry = ready("r", following % 16, rank=rank, depth=depth)
+            queue.push("p", entry)
+            insort(waiting, entry)
+        assert sorted(queue.peek(1_000)) == waiting
+        assert len(queue.peek(3)) == min(3, len(waiting)) == min(3, len(queue))
+    assert drained(queue) == waiting
+
+
+def test_actions_in_a_row_take_no_memory_each() -> None:
+    queue = FairQueue()
+    queue.push("p", ready("r", 0))
+    tracemalloc.start()
+    try:
+        for ordinal in range(1, 10_000):
+            queue.push("p", ready("r", ordinal))
+        grown_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert grown_bytes < 10_000
+    assert [each.ordinal for each in drained(queue)] == list(range(10_000))
 
 
 def test_whoever_comes_back_waits_for_its_turn() -> None:

@@ -1,6 +1,7 @@
 """The leader's shell: what waits for the log, and what happens when it cannot go on."""
 
 import asyncio
+from collections import Counter
 
 import msgspec
 import pytest
@@ -20,11 +21,21 @@ from leader_rig import (
 
 from millstream_events import subjects
 from millstream_events.audit import audit
-from millstream_events.codec import MESSAGE_BYTES_MAX, decoder_of, encode
+from millstream_events.codec import MESSAGE_BYTES_MAX, decode_frame, decoder_of, encode
 from millstream_events.commands import AbortRun, ClientBatch, DescribeShard, RunReleased, SubmitRun
 from millstream_events.ids import new_run_id
+from millstream_events.model import ActionRequested
 from millstream_events.phases import Phase
-from millstream_events.reports import AgentBatch, Cancel, Credit, Hello, Started, ToAgent, Work
+from millstream_events.reports import (
+    AgentBatch,
+    Cancel,
+    Credit,
+    Hello,
+    StartAction,
+    Started,
+    ToAgent,
+    Work,
+)
 from millstream_events.state import ShardState
 from millstream_events.values import Policy, TaskRef
 from millstream_scheduler import appender as appender_module
@@ -116,6 +127,36 @@ async def test_ticks_that_only_dispatch_count_as_in_flight_too() -> None:
     rig.log.let_go()
     await until(lambda: len(ear.orders(Work)) == 10)
     rig.stop()
+
+
+async def test_a_tick_stays_short_however_many_reports_have_come_in() -> None:
+    rig = Rig()
+    client = ScriptClient(rig)
+    ear = Ear(rig)
+    await rig.lead()
+    ear.say(1, hello())
+    client.submit()
+    await until(lambda: len(ear.orders(Work)) == 1)
+    (root,) = ear.orders(Work)
+    assert isinstance(root, Work)
+    calls = [
+        StartAction(RUN, 0, root.token, number.to_bytes(10, "big"), "task", TaskRef("t"), None, b"")
+        for number in range(1, 10_001)
+    ]
+    for first in range(0, len(calls), 1_000):
+        ear.say(first + 1, *calls[first : first + 1_000])
+    await until(lambda: requested_by_tick(rig).total() == len(calls))
+    assert max(requested_by_tick(rig).values()) <= 5_000
+    rig.stop()
+
+
+def requested_by_tick(rig: Rig) -> Counter[int]:
+    """Return how many actions each tick has requested, by its time."""
+    found: Counter[int] = Counter()
+    for entry in entries_of(rig.records):
+        frame = decode_frame(entry.payload, key=entry.key, seq=entry.seq)
+        found[frame.ts_ns] += sum(isinstance(event, ActionRequested) for event in frame.events)
+    return found
 
 
 async def test_a_timer_that_came_due_while_the_log_was_slow_fires_after_it() -> None:

@@ -15,7 +15,14 @@ from millstream_events.ports import LogEntry
 from millstream_events.reports import Failed, SetTimer, StartAction, Succeeded
 from millstream_events.state import ShardState, collapse, state_hash
 from millstream_events.values import ErrorRecord, Inline, Policy, TaskRef
-from millstream_scheduler.snapshot import load, load_for, make, save, snapshot_path
+from millstream_scheduler.snapshot import (
+    events_until_next,
+    load,
+    load_for,
+    make,
+    save,
+    snapshot_path,
+)
 from millstream_scheduler.takeover import catch_up
 
 
@@ -65,6 +72,16 @@ def folded(entries: list[LogEntry]) -> ShardState:
 
 
 HISTORY = history()
+
+
+@pytest.mark.parametrize("events", [50_000, 300_000, 3_000_000])
+def test_all_snapshots_of_a_growing_state_cost_no_more_than_its_log(events: int) -> None:
+    written = read = 0
+    while written < events:
+        kept = written // 3  # Three events for an action.
+        read += kept
+        written += events_until_next(50_000, kept)
+    assert read <= events
 
 
 def log_of(entries: list[LogEntry]) -> MemoryLog:

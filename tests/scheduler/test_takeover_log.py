@@ -38,10 +38,35 @@ def write_run(log: MemoryLog, state: ShardState, number: int) -> None:
     """Record a new run, as the leader that `state` belongs to would."""
     run_id = new_run_id(now_ms=1_700_000_000_000 + number, random_bits=number)
     run = state.runs[run_id] = RunState(run_id)
-    event = m.RunCreated(0, run=run_id, task=TaskRef("t"))
-    apply(state, run, event, state.ts_ns)
+    append(log, state, run.id, m.RunCreated(0, run=run_id, task=TaskRef("t")))
+
+
+def append(log: MemoryLog, state: ShardState, run_id: str, event: m.Event) -> None:
+    """Record one more event of a run, as the leader that `state` belongs to would."""
+    assert apply(state, state.runs[run_id], event, state.ts_ns)
     for frame in seal(state, {run_id: [event]}, [], now_ns=1_000):
         log.append(frame.key, frame.payload, frame.expected_seq, lambda _: None)
+
+
+async def test_runs_that_are_over_let_go_of_their_actions_while_the_log_is_read() -> None:
+    log = MemoryConnection().event_log(SHARD)
+    leader = ShardState(SHARD)
+    await elect(log, leader, node="n1", clock=CLOCK)
+    for number in range(2):
+        write_run(log, leader, number)
+    run_id, waiting = leader.runs
+    for event in (
+        m.AttemptDispatched(0, 1, pool="p", agent="a", token=b"t"),
+        m.AttemptSucceeded(0, 1, token=b"t", output=None, worker="w", started_ns=1, ended_ns=2),
+        m.RunFinished(0, phase="SUCCEEDED", output=None, error=None),
+    ):
+        append(log, leader, run_id, event)
+    await asyncio.sleep(0.01)
+    state = ShardState(SHARD)
+    await catch_up(log, state)
+    assert (state.runs[run_id].phase, state.runs[run_id].actions) == ("SUCCEEDED", [])
+    assert len(state.runs[waiting].actions) == 1
+    assert state_hash(state) == state_hash(leader)
 
 
 async def test_catching_up_folds_everything_in_pages() -> None:

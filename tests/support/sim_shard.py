@@ -14,8 +14,9 @@ from millstream_events.state import RunState, ShardState, state_hash
 from millstream_events.values import Policy, TaskRef
 from millstream_scheduler.book import rebuild
 from millstream_scheduler.config import SchedulerConfig
-from millstream_scheduler.decide import Inputs, decide
+from millstream_scheduler.decide import Inputs, decide, go_on
 from millstream_scheduler.effects import Effects
+from millstream_scheduler.turn import Turn
 
 SHARD = "lo00"
 RUN = new_run_id(now_ms=1_700_000_000_000, random_bits=7)
@@ -94,13 +95,20 @@ class Shard:
                 reconnected=reconnected,
             ),
         )
-        frames = turn.frames()
-        for frame in frames:
-            self.log.append(LogEntry(len(self.log) + 1, frame.key, frame.payload))
+        self.write(turn)
+        self.events: list[Event] = turn.recorded
+        while self.book.endings:
+            step, _ = go_on(self.book, monotonic_ns=self.now_ms * MS)
+            self.write(step)
+            self.events += step.recorded
         if self.replays:
             assert state_hash(self.book.state) == state_hash(self.replayed())
-        self.events: list[Event] = turn.recorded
         return turn.effects
+
+    def write(self, turn: Turn) -> None:
+        """Make the frames of a turn durable."""
+        for frame in turn.frames():
+            self.log.append(LogEntry(len(self.log) + 1, frame.key, frame.payload))
 
     def join(self, agent: str = "a", *, credit: int = 8, pool: str = "default") -> Effects:
         """Let an agent introduce itself."""
