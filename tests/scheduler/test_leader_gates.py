@@ -29,6 +29,8 @@ from millstream_events.values import Policy, TaskRef
 from millstream_scheduler import appender as appender_module
 from millstream_scheduler.takeover import elect
 
+pytestmark = pytest.mark.set_time
+
 HOUR_NS = 3600 * 1_000_000_000
 
 
@@ -239,7 +241,6 @@ async def test_with_a_full_store_new_runs_are_refused_and_work_goes_on_once_ther
 ) -> None:
     monkeypatch.setattr(appender_module, "_RETRY_S", 0.02)
     rig = Rig()
-    agent = ScriptAgent(rig)
     client = ScriptClient(rig)
     await rig.lead()
     client.submit()
@@ -247,12 +248,15 @@ async def test_with_a_full_store_new_runs_are_refused_and_work_goes_on_once_ther
     rig.log.log.full = True
     client.ask(AbortRun(b"a" * 16, run_id(99)))  # Its frame finds the store full.
     await until(lambda: rig.leaders[0]._appender.full)
+    agent = ScriptAgent(rig)
+    agent.hello()
     for number in range(8):
         client.submit(run_id(number))
         await turns()
         assert client.codes()[-1:] == ["storage-full"]
         assert client.codes().count("storage-full") == number + 1
         await asyncio.sleep(0.005)  # Also between two tries.
+    assert not client.released
     seen = rig.records.last_seq
     rig.log.log.full = False
     await until(lambda: client.released)

@@ -18,8 +18,8 @@ class Hearing:
     accepted: set[str]
     observed: dict[tuple[str, bytes], tuple[str, object]]
 
-    def fold(self) -> ShardState:
-        """Return a replay of the log."""
+    def durable(self) -> ShardState:
+        """Return what the log says."""
         raise NotImplementedError
 
     def tell(self, agent: str, orders: list[object], acked: int | None) -> None:
@@ -39,8 +39,7 @@ class Hearing:
             if isinstance(reply, RunReleased):
                 before = self.released.setdefault(reply.run, reply)
                 assert before == reply, (before, reply)
-                state = self.fold()
-                assert state.runs[reply.run].phase == reply.phase
+                assert self.durable().runs[reply.run].phase == reply.phase
             elif isinstance(reply, Accepted):
                 self.accepted.add(reply.run)
 
