@@ -15,20 +15,24 @@ demo: $(BIN)/.installed
 # The pure tests, in two parts that take a core about as long.
 PURE_SDK := tests/sdk
 PURE_CORE := tests/events tests/golden tests/scheduler tests/types tests/test_tidy.py
-REAL := tests/executor tests/contract tests/integration tests/conformance tests/faults
+# Files that take long come first, so that none is left over when the others are done.
+REAL := tests/faults tests/integration tests/executor tests/contract tests/conformance
+# Pure files that have a slow test, which the pure steps leave out.
+LONG = $(shell grep -rl --include='*.py' pytest.mark.slow $(PURE_SDK) $(PURE_CORE))
 COVER := --cov=millstream --cov=millstream_events --cov=millstream_scheduler --cov=millstream_executor
 # Hypothesis' seed is fixed, and for the pure tests that of hashes, so that a run can be repeated:
 # explore with `pytest tests/events` and none.
 PYTEST := $(BIN)/python -m pytest -q --hypothesis-seed=0
 
 # Linters, type checkers and every test, on two cores: the pure ones first, then those with real
-# processes, two files at once, then by themselves those that measure time or load both cores.
+# processes, three files at once since they also wait, then by themselves those that measure time
+# or load both cores.
 # Bytecode is written beforehand: hundreds of processes would each compile what they import.
 test: $(BIN)/.installed-dev check
 	$(BIN)/python -m compileall -q $(PACKAGES)
 	PYTHONHASHSEED=0 $(MAKE) -j 2 test-sdk test-core
-	$(PYTEST) $(REAL) -m "not slow and not alone" -n 2 --dist loadfile --durations=15
-	$(PYTEST) tests/events $(REAL) -m "slow or alone" --durations=15
+	$(PYTEST) $(LONG) $(REAL) -m "not alone" -n 3 --dist loadfile --no-loadscope-reorder --durations=15
+	$(PYTEST) $(REAL) -m alone --durations=15
 
 test-sdk: $(BIN)/.installed-dev
 	$(PYTEST) $(PURE_SDK) -m "not slow"

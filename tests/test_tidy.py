@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,11 +71,21 @@ class Facts(NamedTuple):
     relative: list[int]
 
 
+def statements(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield all statements, also those inside others; expressions are most of a tree."""
+    for node in body:
+        yield node
+        for part in ("body", "orelse", "finalbody"):
+            yield from statements(getattr(node, part, []))
+        for inner in (*getattr(node, "handlers", ()), *getattr(node, "cases", ())):
+            yield from statements(inner.body)
+
+
 @functools.cache
 def facts_of(path: Path) -> Facts:
     text = path.read_text()
     facts = Facts(text, [], [], [], [])
-    for node in ast.walk(ast.parse(text)):
+    for node in statements(ast.parse(text).body):
         if isinstance(node, ast.ClassDef):
             facts.classes.append(node.name)
         elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -33,7 +33,7 @@ from millstream._remote_records import (
     time_of,
 )
 from millstream._remote_shown import Shown
-from millstream._syncify import Syncified, SyncifiedIterator
+from millstream._syncify import Syncified, SyncifiedIterator, background
 from millstream._task import Task
 from millstream._values_dynamic import DYNAMIC
 from millstream._views import View, action_view
@@ -248,7 +248,7 @@ class ActionDetails(Shown):
 
     async def inputs(self) -> ActionInputs:
         """Return the inputs by name; of an action of kind map, those of each of its `items`."""
-        content = await inputs_of(self._run, self._state, self._client.content_of)
+        content = await inputs_of(self._run, self._state, self._fetch)
         if content is None:
             return ActionInputs()
         task = self._task
@@ -282,12 +282,14 @@ class ActionDetails(Shown):
         return outputs_of(task, decoded(task, content))
 
     async def _outcomes(self, content: Inline, decode: Decode) -> list[object]:
-        name, fetch = self._state.task.name, self._client.content_of
-        return await outcomes_of_items(content.content, decode, fetch, action=self.name, task=name)
+        name = self._state.task.name
+        return await outcomes_of_items(
+            content.content, decode, self._fetch, action=self.name, task=name
+        )
 
     async def input_literals(self) -> dict[str, Any]:
         """Return the inputs by name, without the classes that they were declared with."""
-        content = await inputs_of(self._run, self._state, self._client.content_of)
+        content = await inputs_of(self._run, self._state, self._fetch)
         if content is None:
             return {}
         if content.codec == CODEC_ITEMS:
@@ -338,7 +340,11 @@ class ActionDetails(Shown):
     async def _content(self, value: Value | None) -> Inline | None:
         if value is None:
             return None
-        return Inline(value.codec, await self._client.content_of(value))
+        return Inline(value.codec, await self._fetch(value))
+
+    async def _fetch(self, value: Value) -> bytes:
+        # These methods are awaited on the user's loop, and the client lives on another one.
+        return await background.join(self._client.content_of(value))
 
     async def _failure(self) -> BaseException:
         record = self._state.error or ErrorRecord("system", "RuntimeUnknownError", "no error")
@@ -357,7 +363,7 @@ class ActionDetails(Shown):
     ) -> AsyncIterator["ActionDetails"]:
         """Yield the action after each change, until it is over."""
         del cache_data_on_done  # Values are read when they are asked for.
-        async for details in _watch(self.action_id):
+        async for details in ActionDetails.watch.aio(self.action_id):
             yield details
 
     def summary(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from parts import parts
 from millstream_events import model as m
 from millstream_events.plans import KIND_GRAPH
 
-pytestmark = [pytest.mark.chaos, pytest.mark.alone]
+pytestmark = pytest.mark.chaos
 
 NODES = 21
 
@@ -22,6 +22,7 @@ def expected() -> int:
     return 20 + sum(before)
 
 
+@pytest.mark.alone
 async def test_leaders_killed_in_mid_plan_lose_nothing_and_rerun_no_node(tmp_path: Path) -> None:
     async with parts(tmp_path, schedulers=2) as made:
         await made.warm(flow.leaf, 0)

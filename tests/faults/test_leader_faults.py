@@ -18,7 +18,7 @@ from millstream_events.state import ShardState, state_hash
 from millstream_scheduler.snapshot import load_for, snapshot_path
 from millstream_scheduler.takeover import catch_up
 
-pytestmark = [pytest.mark.chaos, pytest.mark.alone]
+pytestmark = pytest.mark.chaos
 
 KILLS = 10
 
@@ -36,6 +36,7 @@ async def elected_after(made: Parts, elections: int, deadline_s: float = 30.0) -
         await asyncio.sleep(0.05)
 
 
+@pytest.mark.alone
 async def test_ten_leaders_killed_in_a_row_are_replaced_within_3_s_each(tmp_path: Path) -> None:
     length = 60 * KILLS
     port = free_port()
@@ -74,6 +75,7 @@ def stood_down(zombie: Part) -> int:
     return sum(zombie.printed.count(said) for said in ("leader_deposed", "lease_lost"))
 
 
+@pytest.mark.alone
 async def test_a_frozen_leader_that_wakes_up_is_refused_and_obeyed_by_nobody(
     tmp_path: Path,
 ) -> None:

@@ -13,7 +13,7 @@ from millstream_events import model as m
 from millstream_events.map_items import decode_item_inputs
 from millstream_events.values import Inline
 
-pytestmark = [pytest.mark.chaos, pytest.mark.alone]
+pytestmark = pytest.mark.chaos
 
 ITEMS, SECONDS = 3_000, 0.001
 
@@ -43,6 +43,7 @@ async def kill(rig: Parts, victim: str) -> None:
     part.start()
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("victim", "succeeded"),
     [("worker", 1), ("worker", 12), ("parent", 12), ("agent", 12), ("scheduler", 1)],

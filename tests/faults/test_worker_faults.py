@@ -12,7 +12,7 @@ from parts import parts, record
 from millstream_events import model as m
 from millstream_events.phases import State
 
-pytestmark = [pytest.mark.chaos, pytest.mark.alone]
+pytestmark = pytest.mark.chaos
 
 
 async def test_a_body_that_kills_its_worker_fails_after_its_retries_and_harms_nobody_later(
@@ -73,6 +73,7 @@ async def test_a_body_to_be_started_at_most_once_is_started_once(
         await made.audited()
 
 
+@pytest.mark.alone
 async def test_no_recorded_step_runs_again_wherever_the_worker_dies(tmp_path: Path) -> None:
     steps = 20
     async with parts(tmp_path) as made:

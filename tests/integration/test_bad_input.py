@@ -12,8 +12,6 @@ import psutil
 import pytest
 from dev_tree import DevTree, dev_tree
 
-pytestmark = pytest.mark.alone
-
 #: For anything that a program here does; the machine may be busy.
 DEADLINE_S = 180
 #: What an aborted attempt is given before its process is killed (`Policy.grace_ms`).
@@ -354,6 +352,7 @@ def wait_for_end(pid: int, deadline_s: float) -> float:
     return time.monotonic() - began
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("task", ["spins_briefly", "blocks_the_loop"])
 def test_an_endless_loop_is_over_soon_after_its_timeout(tree: DevTree, task: str):
     mark = tree.folder / task
@@ -370,6 +369,7 @@ print(json.dumps([run.phase, time.monotonic() - began]))
     assert wait_for_end(int(mark.read_text()), GRACE_S + 5) < GRACE_S + 2
 
 
+@pytest.mark.alone
 def test_an_aborted_task_that_never_looks_up_is_ended_within_its_grace(tree: DevTree):
     mark = tree.folder / "endless"
     body = f"""

@@ -1,7 +1,6 @@
 """The supervisor against trivial children: who comes back, who is ended, what is left behind."""
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import msgspec
 import psutil
 import pytest
+from wakeups import needs_counts, wakeups
 
 from millstream._cluster import SUPERVISOR
 from millstream._cluster_files import Pids, Ready, read_ready
@@ -185,13 +185,13 @@ def test_what_a_child_left_behind_in_its_own_session_ends_too(tmp_path: Path) ->
         assert all(gone(int(file.read_text())) for file in files)
 
 
+@needs_counts
 def test_a_supervisor_sleeps_while_nothing_happens(tmp_path: Path) -> None:
     with supervised(tmp_path, a_config(tmp_path), "--watch-stdin") as supervisor:
-        status = Path(f"/proc/{supervisor.pid}/status")
         wait_for(lambda: psutil.Process(supervisor.pid).status() == psutil.STATUS_SLEEPING)
-        before = re.findall(r"voluntary_ctxt_switches:\t(\d+)", status.read_text())[0]
+        before = wakeups(supervisor.pid)
         time.sleep(1.2)  # Longer than anything that it could do now and then.
-        assert re.findall(r"voluntary_ctxt_switches:\t(\d+)", status.read_text())[0] == before
+        assert wakeups(supervisor.pid) == before
 
 
 def test_an_orphan_that_ends_is_reaped(tmp_path: Path) -> None:

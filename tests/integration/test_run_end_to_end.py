@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from foreground import hear_ctrl_c
+from wakeups import needs_counts, wakeups
 
 from millstream._cluster import ensure_cluster, find_cluster
 from millstream._cluster_files import read_ready
@@ -244,24 +245,19 @@ except KeyboardInterrupt:
     assert last == "aborted"
 
 
-def _wakeups(pid: int | None) -> int:
-    """Return how often the threads of a process have gone to sleep by themselves."""
-    found = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        line = next(x for x in status.read_text().splitlines() if x.startswith("voluntary"))
-        found += int(line.split()[1])
-    return found
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's counts are read in /proc")
+@pytest.mark.alone
+@needs_counts
 def test_a_cluster_that_has_nothing_to_do_sleeps(cluster: Path):
+    # It has started, and done something, before it has nothing to do.
+    body = "print(json.dumps([*flyte.run(flow.add, 1).outputs()]))"
+    assert answer(cluster, script(cluster, "before.py", body)) == [3]
     ready = read_ready(cluster / ".millstream" / "ready.json")
     assert ready is not None
     parts = (ready.pids.scheduler, ready.pids.agent)
-    time.sleep(2)  # What parks is reported after a second, in the tests before this one too.
-    before = [_wakeups(pid) for pid in parts]
+    time.sleep(2)  # What parks is reported after a second.
+    before = [wakeups(pid) for pid in parts]
     time.sleep(3)
-    scheduler, agent = (_wakeups(pid) - b for pid, b in zip(parts, before, strict=True))
+    scheduler, agent = (wakeups(pid) - b for pid, b in zip(parts, before, strict=True))
     assert scheduler <= 15, "five times a second"
     assert agent <= 11
 

@@ -18,6 +18,8 @@ from millstream_events.subjects import SHARD_KEY
 from millstream_scheduler import appender as appender_module
 from millstream_scheduler.appender import Appender
 
+pytestmark = pytest.mark.set_time
+
 EPOCH = 3
 FRAMES = 4
 

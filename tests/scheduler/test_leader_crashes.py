@@ -9,6 +9,8 @@ from millstream_events.phases import Phase
 from millstream_events.state import state_hash
 from millstream_events.values import Inline
 
+pytestmark = pytest.mark.set_time
+
 #: Steps (publications, appends, answers) of the scripted run, with some to spare.
 STEPS_MAX = 60
 BATCH = 10

@@ -18,6 +18,7 @@ from leader_rig import (
     entries_of,
     until,
 )
+from set_time import LoopClock
 
 from millstream_events import subjects
 from millstream_events.audit import audit
@@ -40,6 +41,8 @@ from millstream_events.state import ShardState
 from millstream_events.values import Policy, TaskRef
 from millstream_scheduler import appender as appender_module
 from millstream_scheduler.takeover import elect
+
+pytestmark = pytest.mark.set_time
 
 HOUR_NS = 3600 * 1_000_000_000
 
@@ -129,8 +132,17 @@ async def test_ticks_that_only_dispatch_count_as_in_flight_too() -> None:
     rig.stop()
 
 
+class PassingClock(LoopClock):
+    """Each look at the wall is a millisecond later: ticks can be told apart by their time."""
+
+    def now_ns(self) -> int:
+        self.offset_ns += 1_000_000
+        return super().now_ns()
+
+
 async def test_a_tick_stays_short_however_many_reports_have_come_in() -> None:
     rig = Rig()
+    rig.clock = PassingClock()
     client = ScriptClient(rig)
     ear = Ear(rig)
     await rig.lead()
@@ -281,7 +293,6 @@ async def test_with_a_full_store_new_runs_are_refused_and_work_goes_on_once_ther
 ) -> None:
     monkeypatch.setattr(appender_module, "_RETRY_S", 0.02)
     rig = Rig()
-    agent = ScriptAgent(rig)
     client = ScriptClient(rig)
     await rig.lead()
     client.submit()
@@ -289,12 +300,15 @@ async def test_with_a_full_store_new_runs_are_refused_and_work_goes_on_once_ther
     rig.log.log.full = True
     client.ask(AbortRun(b"a" * 16, run_id(99)))  # Its frame finds the store full.
     await until(lambda: rig.leaders[0]._appender.full)
+    agent = ScriptAgent(rig)
+    agent.hello()
     for number in range(8):
         client.submit(run_id(number))
         await turns()
         assert client.codes()[-1:] == ["storage-full"]
         assert client.codes().count("storage-full") == number + 1
         await asyncio.sleep(0.005)  # Also between two tries.
+    assert not client.released
     seen = rig.records.last_seq
     rig.log.log.full = False
     await until(lambda: client.released)

@@ -9,6 +9,8 @@ from millstream_events import memory_log
 from millstream_events.memory_faults import AppendFault, FaultPlan
 from millstream_events.phases import Phase
 
+pytestmark = pytest.mark.set_time
+
 
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:

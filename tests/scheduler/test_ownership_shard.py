@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from leader_rig import SHARD, Rig, ScriptAgent, ScriptClient, StepClock, until
+from leader_rig import SHARD, Rig, ScriptAgent, ScriptClient, until
+from set_time import LoopClock
 
 from millstream_events.endpoint import Endpoint
 from millstream_events.memory import MemoryConnection
@@ -22,7 +23,7 @@ class Node:
             endpoint=Endpoint(url=""), node=name, data_dir=str(data_dir), **TIMES
         )
         self.connection: MemoryConnection = rig.connection.peer()
-        owner = ShardOwner(self.connection, StepClock(), config, data_dir)  # type: ignore[arg-type]  # the same port, in memory
+        owner = ShardOwner(self.connection, LoopClock(), config, data_dir)  # type: ignore[arg-type]  # the same port, in memory
         self.stop = asyncio.Event()
         self.task = asyncio.create_task(owner.run(self.stop))
 

@@ -18,6 +18,8 @@ from millstream_events.state import RunState, ShardState, state_hash
 from millstream_events.values import TaskRef
 from millstream_scheduler.takeover import catch_up, elect
 
+pytestmark = pytest.mark.set_time
+
 SHARD = "lo00"
 CLOCK = SystemClock()
 

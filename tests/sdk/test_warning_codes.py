@@ -11,8 +11,9 @@ CODE = re.compile(r"MS\d{4}")
 
 def test_a_code_is_given_out_in_one_place_and_explained_in_one_table() -> None:
     given: Counter[str] = Counter()
-    for path in (ROOT / "sdk" / "millstream").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    texts = [path.read_text("utf-8") for path in (ROOT / "sdk" / "millstream").rglob("*.py")]
+    for source in filter(CODE.search, texts):
+        for node in ast.walk(ast.parse(source)):
             text = getattr(node, "value", None) if isinstance(node, ast.Constant) else None
             if isinstance(text, str) and CODE.fullmatch(text):
                 given[text] += 1

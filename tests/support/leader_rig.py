@@ -5,10 +5,10 @@ what was in flight lands or does not.
 """
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 
 from mortal_ports import Fuse, MortalBus, MortalLog
+from set_time import LoopClock
 
 from millstream_events import subjects
 from millstream_events.codec import decoder_of, encode
@@ -65,19 +65,6 @@ WORK = subjects.work_subject(NS, "lo", "default", "a")
 DEADLINE_S = 5.0
 
 
-class StepClock:
-    """The system's clock, of which the wall may be set."""
-
-    def __init__(self) -> None:
-        self.offset_ns = 0
-
-    def now_ns(self) -> int:
-        return time.time_ns() + self.offset_ns
-
-    def monotonic_ns(self) -> int:
-        return time.monotonic_ns()
-
-
 async def until(happened: Callable[[], object], *, deadline_s: float = DEADLINE_S) -> None:
     """Wait until `happened()` is true."""
     async with asyncio.timeout(deadline_s):
@@ -105,7 +92,7 @@ class Rig:
         self.connection = MemoryConnection()
         self.records = self.connection.installation.records(SHARD)
         self.config = SchedulerConfig(endpoint=Endpoint(url=""), node="n", **settings)
-        self.clock = StepClock()
+        self.clock = LoopClock()
         self.leaders: list[Leader] = []
         self.early: list[str] = []
         self.gates_opened = 0

@@ -19,11 +19,9 @@ class Hearing:
     released: dict[str, RunReleased]
     accepted: set[str]
     observed: dict[tuple[str, bytes], tuple[str, object]]
-    #: The agent that the client was told last.
-    host: str = ""
 
-    def fold(self) -> ShardState:
-        """Return a replay of the log."""
+    def durable(self) -> ShardState:
+        """Return what the log says."""
         raise NotImplementedError
 
     def tell(self, agent: str, orders: list[object], acked: int | None) -> None:
@@ -41,12 +39,10 @@ class Hearing:
         """Take what a client hears; a result never changes and is never taken back."""
         for reply in replies:
             if isinstance(reply, RunReleased):
-                self.host = reply.agent
                 outcome = msgspec.structs.replace(reply, agent="")
                 before = self.released.setdefault(reply.run, outcome)
                 assert before == outcome, (before, outcome)
-                state = self.fold()
-                assert state.runs[reply.run].phase == reply.phase
+                assert self.durable().runs[reply.run].phase == reply.phase
             elif isinstance(reply, Accepted):
                 self.accepted.add(reply.run)
 

@@ -37,8 +37,8 @@ class Recoveries:
     pending: deque[Sealed]
     released: dict[str, RunReleased]
 
-    def fold(self) -> ShardState:
-        """Return a replay of the log."""
+    def durable(self) -> ShardState:
+        """Return what the log says."""
         raise NotImplementedError
 
     def step(self) -> None:
@@ -65,7 +65,7 @@ class Recoveries:
 
     def source(self, run: str) -> Source:
         """Return what `run` and its chain leave behind, from the durable log."""
-        runs = self.fold().runs
+        runs = self.durable().runs
         source = Source(run)
         while source.wanted:
             assert runs[source.wanted].finished
@@ -83,7 +83,7 @@ class Recoveries:
 
     def check_recoveries(self) -> None:
         """What succeeded in a source is taken over, and was neither executed nor stepped again."""
-        state = self.fold()
+        state = self.durable()
         for run, origin in self.origins.items():
             source = self.source(origin.run)
             reused = {id_ for id_ in source.outcomes if id_ not in origin.forced}

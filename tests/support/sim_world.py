@@ -76,6 +76,7 @@ class World(Hearing, Recoveries):
             endpoint=Endpoint(url=""), node="n", parent_in_flight_max=2, run_in_flight_max=5
         )
         self.log: list[LogEntry] = []
+        self._durable = ShardState(SHARD)
         self.pending: deque[Sealed] = deque()
         self.gated: deque[tuple[int, object]] = deque()
         self.up: deque[tuple[str, AgentBatch]] = deque()
@@ -109,6 +110,12 @@ class World(Hearing, Recoveries):
         for entry in self.log if entries is None else entries:
             fold_entry(state, entry)
         return state
+
+    def durable(self) -> ShardState:
+        """Return what the log says, folded as it grows: to look at, never to be changed."""
+        for entry in self.log[self._durable.seq :]:
+            fold_entry(self._durable, entry)
+        return self._durable
 
     def elect(self) -> None:
         """Start a new leader from the log alone."""
