@@ -171,7 +171,7 @@ class Condition(Generic[T]):
         except RejectedError as exc:
             raise ConditionFailedError(f"condition {self.name!r}: {exc}") from exc
         finally:
-            prompts.forget(question.id)
+            prompts.forget(context.run, question)
         context.conditions.discard(self.name)
         return self._value(entry)
 

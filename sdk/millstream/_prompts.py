@@ -53,13 +53,14 @@ class Prompts:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._waiting: dict[bytes, tuple[str, Question]] = {}
+        #: By run as well: the same question has the same id in each run of a program.
+        self._waiting: dict[tuple[str, bytes], Question] = {}
         self._asker: threading.Thread | None = None
 
     def ask(self, run: str, question: Question) -> None:
         """Ask, after the questions that wait already."""
         with self._changed:
-            self._waiting[question.id] = (run, question)
+            self._waiting[run, question.id] = question
             self._changed.notify()
             if self._asker is None:
                 self._asker = threading.Thread(
@@ -67,17 +68,17 @@ class Prompts:
                 )
                 self._asker.start()
 
-    def forget(self, question: bytes) -> None:
+    def forget(self, run: str, question: Question) -> None:
         """Take a question back: it has been answered, or nobody waits for it any more."""
         with self._changed:
-            self._waiting.pop(question, None)
+            self._waiting.pop((run, question.id), None)
 
     def _ask_all(self) -> None:
         while True:
             with self._changed:
                 while not self._waiting:
                     self._changed.wait()
-                run, question = next(iter(self._waiting.values()))
+                (run, _), question = next(iter(self._waiting.items()))
             try:
                 self._ask_one(run, question)
             except (EOFError, OSError, ValueError, MillstreamError):
@@ -94,8 +95,9 @@ class Prompts:
         self._say(f"\nCondition: {question.name}")
         if question.extras.description:
             self._say(question.extras.description)
-        while question.id in self._waiting:
-            text = self._line(f"{question.prompt}{hint}: ", question.id)
+        key = run, question.id
+        while key in self._waiting:
+            text = self._line(f"{question.prompt}{hint}: ", key)
             if text is None:
                 return
             try:
@@ -103,13 +105,13 @@ class Prompts:
             except ValueError:
                 self._say(f"Please enter a valid {question.expects}")
                 continue
-            self.forget(question.id)
+            self.forget(run, question)
             try:
                 background.run(_signal(run, question.id, answer))
             except RejectedError as exc:
                 self._say(str(exc))  # Somebody else was faster, or its time was up.
 
-    def _line(self, prompt: str, question: bytes) -> str | None:
+    def _line(self, prompt: str, question: tuple[str, bytes]) -> str | None:
         """Return the next line that is typed, or None when the question is taken back."""
         patched = not isinstance(builtins.input, types.BuiltinFunctionType)
         if patched or not _is_file(sys.stdin):

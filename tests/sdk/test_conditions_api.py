@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import concurrent.futures
 import inspect
 import io
 import subprocess
@@ -71,6 +72,32 @@ def test_the_console_asks_until_it_gets_an_answer_of_the_right_type(
     assert local(ask_for, kind) == answer
     assert prompts[0].startswith("Well?")
     assert len(prompts) == len(lines)
+
+
+def test_an_answer_goes_to_the_run_that_asked_though_another_one_asks_the_same_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = ["1", "2"]
+    second = concurrent.futures.ThreadPoolExecutor(1)
+    waiting: list[concurrent.futures.Future[str]] = []
+
+    def reads(prompt: str = "") -> str:
+        del prompt
+        if not waiting:
+            # The same program runs once more, and asks, while the person still thinks.
+            waiting.append(second.submit(local, ask_for, "int", name="asks-meanwhile"))
+            asked = None
+            while asked is None:
+                try:
+                    asked = millstream.remote.Condition.get("int", run_name="asks-meanwhile")
+                except millstream.errors.RejectedError:
+                    continue  # The run is not there yet.
+        return answers.pop(0)
+
+    monkeypatch.setattr(builtins, "input", reads)
+    assert local(ask_for, "int") == "1"
+    assert waiting[0].result(20) == "2"
+    second.shutdown()
 
 
 def test_where_nobody_can_be_asked_another_thread_may_answer(
