@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -28,6 +28,8 @@ from millstream_events.state import ShardState
 ROOT = Path(__file__).resolve().parent.parent
 IDLE_S = 5.0
 CPU_CHILDREN = 5_000
+CPU_CHAIN = 500
+CPU_RUNS = 500
 MIB = 1024 * 1024
 #: The kinds of a cluster's processes: how their command lines are told apart, in this order.
 KINDS = {
@@ -90,11 +92,24 @@ def mem() -> Figures:
 
 
 def cpu() -> Figures:
-    """CPU time for each action of a fan-out, by kind of process."""
+    """CPU time by kind of process: for a child of a fan-out, of a chain, and for a lone run."""
+
+    def lone() -> None:
+        for _ in range(CPU_RUNS):
+            millstream.run(flow.noop, 7).result()
+
+    return {
+        **_cpu("cpu", CPU_CHILDREN, lambda: millstream.run(flow.spread, CPU_CHILDREN).result()),
+        **_cpu("cpu_chain", CPU_CHAIN, lambda: millstream.run(flow.parent, CPU_CHAIN).result()),
+        **_cpu("cpu_lat", CPU_RUNS, lone),
+    }
+
+
+def _cpu(name: str, count: int, work: Callable[[], object]) -> Figures:
     spent = Spent()
-    millstream.run(flow.spread, CPU_CHILDREN).result()
-    each_us = spent.each_us(CPU_CHILDREN)
-    return {f"cpu_{kind}": (each_us[kind], "us/action", CPU_CHILDREN) for kind in each_us}
+    work()
+    each_us = spent.each_us(count)
+    return {f"{name}_{kind}": (each_us[kind], "us/action", count) for kind in each_us}
 
 
 class Spent:

@@ -1,11 +1,18 @@
-"""Figures as a picture: every repeat a dot, so that the spread is seen with the median."""
+"""Figures as a picture: every repeat a dot, so that the spread is seen with the median.
 
+`python -m bench.plots BEFORE AFTER FOLDER` draws the profiles of two states, from their rows of the
+figure `cpu` as JSON lines.
+"""
+
+import json
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -56,6 +63,42 @@ def _panels(rows: Sequence[Row], folder: Path) -> None:
         fontsize=10,
     )
     _save(figure, folder, "bench")
+
+
+#: What `life.cpu` measures, and the kinds of processes that matter in it, bottom up.
+PROFILED = {"a lone run": "cpu_lat_", "a child in turn": "cpu_chain_", "one of many": "cpu_"}
+#: Parts of a bar below this share have no number.
+LABELLED = 0.06
+PROCESSES = ("client", "nats", "scheduler", "agent", "worker")
+
+
+def profile(before: Sequence[Row], after: Sequence[Row], folder: Path) -> None:
+    """Write `profile`: CPU time of an action by process, in two states of the code."""
+    mpl.use("Agg")
+    figure, axes = pyplot.subplots(1, len(PROFILED), figsize=(9.2, 3.6))
+    for panel, (title, prefix) in zip(axes, PROFILED.items(), strict=True):
+        tall = sum(median(calmest(before, prefix + kind)) for kind in PROCESSES)
+        for place, rows in enumerate((before, after)):
+            height = 0.0
+            for color, kind in zip(LINES, PROCESSES, strict=True):
+                value = median(calmest(rows, prefix + kind))
+                panel.bar(place, value, 0.6, bottom=height, color=color, label=kind)
+                if value > LABELLED * tall:
+                    panel.annotate(
+                        f"{value:.0f}", (place, height + value / 2), ha="center", va="center",
+                        color="white", fontsize=8,
+                    )  # fmt: skip
+                height += value
+            panel.annotate(f"{height:.0f}", (place, height), ha="center", va="bottom", fontsize=9)
+        panel.set_xticks([0, 1], ["before", "after"], fontsize=9)
+        panel.set_title(f"{title}: CPU, us", fontsize=10)
+        panel.tick_params(labelsize=8)
+        panel.margins(y=0.12)
+        for side in ("top", "right"):
+            panel.spines[side].set_visible(False)
+    handles, labels = axes[0].get_legend_handles_labels()
+    named = dict(zip(labels, handles, strict=True))
+    _save(figure, folder, "profile", legend=named)
 
 
 def _load(rows: Sequence[Row], folder: Path) -> None:
@@ -130,8 +173,30 @@ def _logarithmic(across: str, up: str) -> tuple[Figure, Axes]:
     return figure, panel
 
 
-def _save(figure: Figure, folder: Path, name: str) -> None:
-    figure.tight_layout()
+def _save(
+    figure: Figure, folder: Path, name: str, *, legend: Mapping[str, Artist] | None = None
+) -> None:
+    figure.tight_layout(rect=(0, 0.08 if legend else 0, 1, 1))
+    if legend:
+        figure.legend(legend.values(), legend, loc="lower center", ncols=len(legend), frameon=False)
     for ending in ("png", "svg"):
         figure.savefig(folder / f"{name}.{ending}", dpi=130)
     pyplot.close(figure)
+
+
+def _read(path: Path) -> list[Row]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def main() -> int:
+    """Draw the profiles of two states."""
+    before, after, folder = map(Path, sys.argv[1:])
+    kept = [
+        [json.loads(line) for line in path.read_text().splitlines()] for path in (before, after)
+    ]
+    profile(kept[0], kept[1], folder)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

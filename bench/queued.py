@@ -11,7 +11,7 @@ from bench.life import MIB, Spent, leader, log_entries
 from bench.machine import Peak, percentile
 from bench.rows import Figures
 from millstream._context import OPEN_CALLS_MAX
-from millstream.remote import Queue
+from millstream._remote_queue import Queue
 from millstream_events.codec import decode_frame
 from millstream_events.model import ActionRequested
 
