@@ -11,6 +11,8 @@ import msgspec
 from millstream_events.commands import SubmitRun
 from millstream_events.values import DEFAULT_POLICY, WORKER_ALONE, Policy
 
+#: In `Hello.features`: the agent takes runs that their client has sent to it as well.
+EARLY_RUNS: Final = "early-runs"
 #: Settings of a policy that do not bear on where an action may run.
 _INDIFFERENT: Final = frozenset(
     {

@@ -15,6 +15,7 @@ import msgspec
 
 from millstream_events.beats import BEAT_NS
 from millstream_events.commands import ClientBatch
+from millstream_events.early import EARLY_RUNS
 from millstream_events.ids import Digest
 from millstream_events.ports import OutputBatch, OutputLine
 from millstream_events.reports import (
@@ -482,5 +483,6 @@ class AgentCore:
             holding,
             settings.pid,
             settings.memory_bytes,
+            features=(EARLY_RUNS,),
             capacity=settings.capacity,
         )

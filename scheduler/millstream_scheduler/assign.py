@@ -1,6 +1,7 @@
 """Giving one attempt to one agent: by the leader's choice, or because it has begun there."""
 
 from millstream_events import model as m
+from millstream_events.early import EARLY_RUNS
 from millstream_events.phases import State
 from millstream_events.reports import Adopted, Forget, StartAction
 from millstream_events.state import ActionState, RunState
@@ -97,7 +98,9 @@ def next_host(turn: Turn, run: RunState) -> str:
     """
     book = turn.book
     seat = book.seats.get(run.actions[0].agent)
-    if seat is None or INTERRUPTIBLE in seat.hello.labels or book.apps or book.ready_count:
+    if seat is None or book.apps or book.ready_count:
+        return ""
+    if EARLY_RUNS not in seat.hello.features or INTERRUPTIBLE in seat.hello.labels:
         return ""
     return agent_address(seat.hello.region, seat.hello.pool, seat.agent)
 

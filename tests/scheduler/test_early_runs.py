@@ -15,7 +15,7 @@ from millstream_events.commands import (
     SubmitRun,
     WatchRun,
 )
-from millstream_events.early import RunBegun, RunDeclined
+from millstream_events.early import EARLY_RUNS, RunBegun, RunDeclined
 from millstream_events.ids import new_run_id
 from millstream_events.phases import State
 from millstream_events.queues import QueueSettings
@@ -292,6 +292,13 @@ def test_no_place_is_named_while_an_app_is_up_of_which_an_agent_knows_nothing() 
 
 def test_no_place_is_named_on_a_node_that_may_vanish() -> None:
     shard = Shard()
-    hello = Hello(1, "default", "lo", "", (("interruptible", "true"),), 8, 8)
+    labels = (("interruptible", "true"),)
+    hello = Hello(1, "default", "lo", "", labels, 8, 8, features=(EARLY_RUNS,))
     shard.tick(hello, first=1, numbered=0)
+    assert host_after(shard) == ""
+
+
+def test_no_place_is_named_where_the_agent_is_of_a_version_that_takes_no_runs() -> None:
+    shard = Shard()
+    shard.tick(Hello(1, "default", "lo", "", (), 8, 8), first=1, numbered=0)
     assert host_after(shard) == ""

@@ -24,6 +24,7 @@ from millstream_events.commands import (
     ToClient,
     WatchRun,
 )
+from millstream_events.early import EARLY_RUNS
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import fold_entry
 from millstream_events.gates import Gates
@@ -249,7 +250,17 @@ class ScriptAgent:
         held = [Held(w.run, w.action, w.attempt, t) for t, w in self._attempts.items()]
         held += [Held(item.run, item.action, 0, item.token) for item in ended]
         credit = max(0, self.credit - len(self._attempts))
-        hello = Hello(self._generation, "default", "lo", "", (), 8, credit, tuple(held))
+        hello = Hello(
+            self._generation,
+            "default",
+            "lo",
+            "",
+            (),
+            8,
+            credit,
+            tuple(held),
+            features=(EARLY_RUNS,),
+        )
         self.send(self._base, [*self._outbox, hello])
         for token, work in self._attempts.items():
             asked = tuple(c for c in self._children(work) if c not in self._known[token])

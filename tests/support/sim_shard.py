@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from millstream_events.commands import ClientBatch, Command, SubmitRun
+from millstream_events.early import EARLY_RUNS
 from millstream_events.endpoint import Endpoint
 from millstream_events.fold import apply_shard, fold_entry
 from millstream_events.ids import new_run_id
@@ -112,7 +113,7 @@ class Shard:
 
     def join(self, agent: str = "a", *, credit: int = 8, pool: str = "default") -> Effects:
         """Let an agent introduce itself."""
-        hello = Hello(1, pool, "lo", "", (), credit, credit)
+        hello = Hello(1, pool, "lo", "", (), credit, credit, features=(EARLY_RUNS,))
         return self.tick(hello, agent=agent, first=1, numbered=0)
 
     def submit(self, policy: Policy | None = None, run: str = RUN) -> Effects:
