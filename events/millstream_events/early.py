@@ -1,6 +1,7 @@
 """Work that asks for nothing but a slot, so that it may begin before the leader has heard of it.
 
-Leader, agents and clients decide by the same rule: none of them need ask another.
+Leader, agents and clients decide by the same rule, so none of them has to ask another; and what an
+agent reports of a run that its client has sent there as well (decision 34).
 """
 
 from operator import attrgetter

@@ -372,6 +372,7 @@ class Work(msgspec.Struct, frozen=True, array_like=True, tag=1):
     name: str = ""
     group: str = ""
     context: tuple[tuple[str, str], ...] = ()
+    #: When the run was asked for, by its id, or was due, of one that a trigger has fired.
     run_started_ms: int = 0
     #: Calls may have an outcome already, of an earlier run: none begins before the leader knows.
     recovers: bool = False

@@ -56,6 +56,10 @@ class TaskRef(msgspec.Struct, frozen=True, array_like=True, gc=False):
     #: The task was called as a deployed one, or by one: its code is not the run's.
     deployed: DeployedAs | None = None
 
+    def code_in(self, bundle: bytes) -> bytes:
+        """Return the digest of the task's code, in a run whose own code is `bundle`."""
+        return bundle if self.deployed is None else self.deployed.bundle
+
 
 class Backoff(msgspec.Struct, frozen=True, array_like=True):
     """How the wait before attempt n + 1 grows: `min(cap, base * factor ** n)`, then jitter."""

@@ -35,7 +35,7 @@ def asks_for_this_loop(parent: Work, call: StartAction) -> bool:
         and own.needs is None
         and not (policy.runtime_max_ms or policy.deadline_ms)
         and policy.env_vars == own.env_vars
-        and bundle_of(parent, call) == parent.bundle
+        and call.task.code_in(parent.bundle) == parent.bundle
         and asks_for_a_slot(call)
     )
 
@@ -51,7 +51,7 @@ def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -
         token,
         call.task,
         call.inputs,
-        bundle_of(parent, call),
+        call.task.code_in(parent.bundle),
         call.policy,
         project=parent.project,
         domain=parent.domain,
@@ -62,11 +62,6 @@ def child_work(parent: Work, call: StartAction, token: bytes, generation: int) -
         limited=parent.limited or (call.policy or DEFAULT_POLICY).children_max > 0,
         apps=parent.apps,
     )
-
-
-def bundle_of(parent: Work, call: StartAction) -> bytes:
-    """Return the digest of the code that the child of `call` needs."""
-    return parent.bundle if call.task.deployed is None else call.task.deployed.bundle
 
 
 def is_light(policy: Policy | None) -> bool:

@@ -24,7 +24,6 @@ from millstream_events.reports import Adopted, StartAction
 from millstream_executor.agent_state import AgentState
 from millstream_executor.children import (
     asks_for_a_slot,
-    bundle_of,
     calls_early,
     child_work,
     is_light,
@@ -64,7 +63,7 @@ def may_begin(state: AgentState, parent: HeldAttempt, call: StartAction, now_ns:
     """Say whether `call` may begin here at once, `parent` having given its slot back."""
     if parent.stop_why or not has_room(state, now_ns) or not calls_early(parent.work):
         return False
-    bundle = bundle_of(parent.work, call)
+    bundle = call.task.code_in(parent.work.bundle)
     if bundle and bundle != parent.work.bundle and bundle not in state.bundles:
         return False
     return asks_for_a_slot(call) and state.has_slot(light=is_light(call.policy))

@@ -29,7 +29,7 @@ def hear(state: AgentState, batch: ClientBatch, now_ns: int) -> None:
 def _may_begin(state: AgentState, command: SubmitRun, now_ns: int) -> bool:
     if not (eager.has_room(state, now_ns) and may_begin_early(command) and is_run_id(command.run)):
         return False
-    bundle = _bundle_of(command)
+    bundle = command.task.code_in(command.bundle)
     if bundle and bundle not in state.bundles:
         return False
     return state.has_slot(light=is_light(command.policy))
@@ -60,7 +60,7 @@ def _work_of(command: SubmitRun, token: bytes, generation: int) -> Work:
         token,
         command.task,
         command.inputs,
-        _bundle_of(command),
+        command.task.code_in(command.bundle),
         command.policy,
         project=command.project,
         domain=command.domain,
@@ -68,8 +68,3 @@ def _work_of(command: SubmitRun, token: bytes, generation: int) -> Work:
         run_started_ms=made_ms(command.run),
         limited=(command.policy or DEFAULT_POLICY).children_max > 0,
     )
-
-
-def _bundle_of(command: SubmitRun) -> bytes:
-    deployed = command.task.deployed
-    return command.bundle if deployed is None else deployed.bundle

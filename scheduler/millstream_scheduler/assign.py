@@ -4,7 +4,7 @@ from millstream_events import model as m
 from millstream_events.early import EARLY_RUNS
 from millstream_events.phases import State
 from millstream_events.reports import Adopted, Forget, StartAction
-from millstream_events.state import ActionState, RunState
+from millstream_events.state import RunState
 from millstream_events.subjects import agent_address
 from millstream_scheduler.placement import ANY, INTERRUPTIBLE, Seat, selector_of
 from millstream_scheduler.queues import queue_name
@@ -12,16 +12,11 @@ from millstream_scheduler.timers import Due
 from millstream_scheduler.turn import Turn
 
 
-def bundle_of(run: RunState, action: ActionState) -> bytes:
-    """Return the digest of the code that the action needs."""
-    return run.bundle if action.task.deployed is None else action.task.deployed.bundle
-
-
 def assign(turn: Turn, run: RunState, ordinal: int, seat: Seat, token: bytes) -> None:
     """Record that an attempt is with an agent, under `token`."""
     _record(turn, run, ordinal, seat.hello.pool, seat.agent, token, seat.generation)
     seat.live[token] = (run.id, ordinal)
-    seat.bundles.add(bundle_of(run, run.actions[ordinal]))
+    seat.bundles.add(run.actions[ordinal].task.code_in(run.bundle))
     needs = run.actions[ordinal].rules.needs
     if needs is not None:
         seat.room.take(token, needs)

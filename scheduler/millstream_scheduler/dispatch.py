@@ -11,7 +11,7 @@ from millstream_events.reports import CHECKPOINT_KEY, ENDPOINT_KEY, JournalEntry
 from millstream_events.state import ActionState, RunState
 from millstream_events.values import Needs, Value
 from millstream_scheduler.apps import endpoints
-from millstream_scheduler.assign import assign, bundle_of
+from millstream_scheduler.assign import assign
 from millstream_scheduler.book import ReadyClass, waits_for_cache
 from millstream_scheduler.fairness import Ready
 from millstream_scheduler.graphs import start_graph
@@ -128,7 +128,7 @@ def _dispatch(
     action = run.actions[ordinal]
     parent_agent = run.actions[action.parent].agent if ordinal else ""
     spot = needs is not None and needs.interruptible and not _is_last(action)
-    seat = choose(offers, bundle_of(run, action), parent_agent, needs, interruptible=spot)
+    seat = choose(offers, action.task.code_in(run.bundle), parent_agent, needs, interruptible=spot)
     assert seat is not None, (run.id, ordinal)
     token = turn.book.new_token()
     assign(turn, run, ordinal, seat, token)
@@ -177,7 +177,7 @@ def work_of(
         action.token,
         action.task,
         action.inputs,
-        bundle_of(run, action),
+        action.task.code_in(run.bundle),
         action.policy,
         entries,
         following,

@@ -39,12 +39,9 @@ _NOT_STARTED_MS: Final = 50
 
 def fire_timers(turn: Turn) -> None:
     """Fire what is due."""
-    book = turn.book
-    if book.expected.waiting or book.unheard_of.waiting or book.not_coming.waiting:
-        give_up_waiting(turn)
-    if turn.book.late.kept.waiting:
-        for client, answer in turn.book.late.kept.take_due(turn.now_ms).values():
-            turn.effects.clients_durable[client].append(answer)
+    give_up_waiting(turn)
+    for client, answer in turn.book.late.kept.take_due(turn.now_ms).values():
+        turn.effects.clients_durable[client].append(answer)
     for due in turn.book.timers.take(turn.now_ms, entries_max=FIRED_MAX):
         if due.what == "trigger":
             fire_trigger(turn, due)

@@ -78,7 +78,7 @@ class TaskContext:
 
     @property
     def run_start_time(self) -> datetime | None:
-        """When the run was accepted, or was asked to have started; the same in every attempt."""
+        """When the run was asked for, or was to have started; the same in every attempt."""
         context = self._context
         if context is None:
             return None

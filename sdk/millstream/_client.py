@@ -6,6 +6,7 @@ costs no task of its own. The awaitable methods are built on the sinks.
 """
 
 import asyncio
+import functools
 import os
 import re
 import secrets
@@ -86,7 +87,7 @@ class Client:
         self._timer_ms = 0
         self._closed = False
         shard, namespace = endpoint.shard_name, endpoint.namespace
-        self._subject = command_subject(namespace, shard, self.who)
+        self._subject_by = functools.partial(command_subject, namespace, shard, self.who)
         bus = connection.bus
         self._bus = bus
         self._unsubscribe = [
@@ -322,7 +323,7 @@ class Client:
         messages, expired = self._core.flush(_now_ms())
         for message in messages:
             try:
-                self._bus.publish(self._subject_for(message.agent), message.payload)
+                self._bus.publish(self._subject_by(message.agent), message.payload)
             except PayloadTooLargeError as exc:
                 for command in message.commands:
                     self._core.give_up(command)
@@ -331,9 +332,6 @@ class Client:
         for end in expired:
             self._answer(end.command, self._expiry(end))
         self._arm()
-
-    def _subject_for(self, agent: str) -> str:
-        return f"{self._subject}.{agent}" if agent else self._subject
 
     def _arm(self) -> None:
         due_ms = self._core.next_due_ms()

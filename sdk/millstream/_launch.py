@@ -344,7 +344,7 @@ def with_runcontext(
             count. None or 0: as many as the cluster allows.
         raw_data_path: Folder or URL for the files, folders and tables of the run.
         run_base_dir: Under which `ctx()` names the places of the run's actions.
-        run_start_time: What `ctx().run_start_time` is, instead of when the run is accepted.
+        run_start_time: What `ctx().run_start_time` is, instead of when the run was asked for.
         env_vars: For every action of the run, stronger than those of its task.
         labels: For finding runs.
         annotations: For people who look at the run.

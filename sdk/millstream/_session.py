@@ -201,14 +201,16 @@ class SessionCore:
             self._send(key, now_ms, items, expired)
         if not items:
             return [], expired
-        if now_ms < self._host_until_ms and self._begins_there(items):
-            batch = ClientBatch(self._sender, tuple(items), self._host)
-            commands = tuple(item.command for item in items)
-            return [Outgoing(encode(batch), commands, self._host)], expired
-        packed = split(items, self._pack, limit_bytes=MESSAGE_BYTES_MAX)
+        is_early = now_ms < self._host_until_ms and self._begins_there(items)
+        host = self._host if is_early else ""
+
+        def pack(part: Sequence[Command]) -> bytes:
+            return encode(ClientBatch(self._sender, tuple(part), host))
+
+        packed = split(items, pack, limit_bytes=MESSAGE_BYTES_MAX)
         firsts = [first for first, _ in packed] + [len(items)]
         messages = [
-            Outgoing(payload, tuple(item.command for item in items[first : firsts[i + 1]]))
+            Outgoing(payload, tuple(item.command for item in items[first : firsts[i + 1]]), host)
             for i, (first, payload) in enumerate(packed)
         ]
         return messages, expired
@@ -228,9 +230,6 @@ class SessionCore:
             return False
         # A repetition goes to the leader alone: the host may have begun the run already.
         return self._open[command.command].sent == 1
-
-    def _pack(self, items: Sequence[Command]) -> bytes:
-        return encode(ClientBatch(self._sender, tuple(items)))
 
     def _due_of(self, key: bytes) -> int:
         opened = self._open.get(key)

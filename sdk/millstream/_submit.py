@@ -105,8 +105,7 @@ def prepare(
     policy = policy_with(request.policy, options, links_here(place, options, task, run))
     settings = place.settings
     digest = code.bundle.digest if code.bundle is not None else b""
-    if code.ref.deployed is not None:
-        digest = code.ref.deployed.bundle
+    digest = code.ref.code_in(digest)
     command = SubmitRun(
         command=new_command_id(),
         run=run,

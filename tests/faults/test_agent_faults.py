@@ -10,7 +10,7 @@ from pathlib import Path
 import fault_flow as flow
 import pytest
 from hole_proxy import HoleProxy
-from parts import Parts, parts, record
+from parts import parts, record
 
 from millstream_events import model as m
 from millstream_events.phases import State
@@ -19,14 +19,6 @@ pytestmark = pytest.mark.chaos
 
 #: The agents' heartbeat comes each second, so the limits cannot be much shorter.
 SILENCE = {"agent_stale_ms": 1_000, "agent_lost_ms": 3_000}
-
-
-async def present(made: Parts, agent: str, deadline_s: float = 15.0) -> None:
-    """Wait until the leader has heard an agent's introduction."""
-    end_s = time.monotonic() + deadline_s
-    while agent not in [each.agent for each in (await made.client.describe()).agents]:
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("worker_too", [True, False])
@@ -55,7 +47,7 @@ async def test_an_agent_frozen_beyond_the_limit_is_replaced_and_its_late_words_a
             made.agents[0].thaw()
         assert await made.result(flow.mixed, run) == 21 + 49
         assert await made.result(flow.leaf, finishing) == 64
-        await present(made, "a0")
+        await made.present("a0")
         events = await made.events(run)
         lost = [event for event in events if isinstance(event, m.AttemptLost)]
         assert [(event.action, event.why) for event in lost] == [(0, "agent-silent")]

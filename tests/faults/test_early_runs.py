@@ -6,7 +6,7 @@ from pathlib import Path
 
 import fault_flow as flow
 import pytest
-from parts import Parts, parts, record
+from parts import parts, record
 
 from millstream_events import model as m
 
@@ -18,14 +18,6 @@ WARM_RUNS = 30
 RUNS = 80
 
 
-async def present(made: Parts, agent: str, deadline_s: float = 15.0) -> None:
-    """Wait until the leader has heard an agent's introduction."""
-    end_s = time.monotonic() + deadline_s
-    while agent not in [each.agent for each in (await made.client.describe()).agents]:
-        assert time.monotonic() < end_s
-        await asyncio.sleep(0.05)
-
-
 async def test_a_run_that_was_sent_to_an_agent_which_stands_still_ends_on_another_one(
     tmp_path: Path,
 ) -> None:
@@ -33,7 +25,7 @@ async def test_a_run_that_was_sent_to_an_agent_which_stands_still_ends_on_anothe
         for _ in range(WARM_RUNS):
             await made.run(flow.leaf, 1, 0.0)
         made.agent()
-        await present(made, "a1")
+        await made.present("a1")
         await made.run(flow.leaf, 2, 0.0)
         last = (await made.events())[-3:]
         host = next(e.agent for e in last if isinstance(e, m.AttemptDispatched))
@@ -46,7 +38,7 @@ async def test_a_run_that_was_sent_to_an_agent_which_stands_still_ends_on_anothe
             frozen.thaw()
         record("agent frozen as a run was sent to it", time.monotonic() - began_s)
         assert end.phase == "SUCCEEDED"
-        await present(made, host)
+        await made.present(host)
         assert (await made.run(flow.leaf, 8, 0.0)).phase == "SUCCEEDED"
         await made.audited()
 
@@ -71,7 +63,9 @@ async def test_whoever_is_killed_while_runs_follow_each_other_every_one_ends_wel
             end = await made.run(flow.leaf, 100 + n, 0.0)
             assert end.phase == "SUCCEEDED", (n, end)
         await killing
-        again = sum(count > 1 for count in made.executions("end-").values())
+        ran = made.executions("end-")
+        del ran["end-1"]  # Of the first runs, which all had the same number.
+        again = sum(count > 1 for count in ran.values())
         # Only what was under way at a kill may have run without a record of it.
         assert again <= 2
         await made.audited()

@@ -55,6 +55,17 @@ def typed(monkeypatch: pytest.MonkeyPatch, *lines: str) -> list[str]:
     return prompts
 
 
+def asked_in(run: str) -> millstream.remote.Condition:
+    """Return the condition `int` of a run as soon as it is asked."""
+    while True:
+        try:
+            asked = millstream.remote.Condition.get("int", run_name=run)
+        except millstream.errors.RejectedError:
+            continue  # The run is not there yet.
+        if asked is not None:
+            return asked
+
+
 @pytest.mark.parametrize(
     ("kind", "lines", "answer"),
     [
@@ -86,12 +97,7 @@ def test_an_answer_goes_to_the_run_that_asked_though_another_one_asks_the_same_m
         if not waiting:
             # The same program runs once more, and asks, while the person still thinks.
             waiting.append(second.submit(local, ask_for, "int", name="asks-meanwhile"))
-            asked = None
-            while asked is None:
-                try:
-                    asked = millstream.remote.Condition.get("int", run_name="asks-meanwhile")
-                except millstream.errors.RejectedError:
-                    continue  # The run is not there yet.
+            asked_in("asks-meanwhile")
         return answers.pop(0)
 
     monkeypatch.setattr(builtins, "input", reads)
@@ -107,12 +113,7 @@ def test_where_nobody_can_be_asked_another_thread_may_answer(
     found: list[Any] = []
 
     def answer() -> None:
-        asked = None
-        while asked is None:
-            try:
-                asked = millstream.remote.Condition.get("int", run_name="answered-by-thread")
-            except millstream.errors.RejectedError:
-                continue  # The run is not there yet.
+        asked = asked_in("answered-by-thread")
         found.append((asked.phase, asked.expected_type, asked.prompt, asked.description))
         asked.signal(4)
 

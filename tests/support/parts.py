@@ -166,6 +166,13 @@ class Parts:
         node = described.leader.partition("#")[0]
         return next(part for part in self.schedulers if part.name == node)
 
+    async def present(self, agent: str, deadline_s: float = 15.0) -> None:
+        """Wait until the leader has heard an agent's introduction."""
+        end_s = time.monotonic() + deadline_s
+        while agent not in [each.agent for each in (await self.client.describe()).agents]:
+            assert time.monotonic() < end_s
+            await asyncio.sleep(0.05)
+
     async def seeks(self, part: Part, monitoring_port: int, deadline_s: float = 30.0) -> None:
         """Wait until the server has heard a scheduler ask twice more: it polls the lease."""
         url = f"http://127.0.0.1:{monitoring_port}/connz"
